@@ -1,0 +1,47 @@
+{
+  "target_defaults": {
+    "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+    "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+    "cflags": ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-cast-function-type"]
+  },
+  "targets": [
+    {
+      "target_name": "spillway",
+      "include_dirs": ["<(SHARED_INTERMEDIATE_DIR)"],
+      "sources": [
+        "native/addon.cc",
+        "native/errors.cc",
+        "native/queue_watch.cc",
+        "native/selector.cc",
+        "native/selector_binding.cc",
+        "native/socket.cc",
+        "native/socket_binding.cc"
+      ],
+      "actions": [
+        {
+          "action_name": "selector_skeleton",
+          "inputs": ["native/bpf/selector.bpf.c", "native/bpf/layout.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
+          "outputs": ["<(SHARED_INTERMEDIATE_DIR)/selector.skel.h"],
+          "action": ["node", "scripts/build-bpf.mjs", "native/bpf/selector.bpf.c", "<(SHARED_INTERMEDIATE_DIR)/selector.skel.h"],
+          "message": "Compiling the selector for the kernel"
+        }
+      ],
+      "libraries": ["-lbpf"]
+    },
+    {
+      "target_name": "spillway-launch",
+      "type": "executable",
+      "sources": ["native/launch.cc"]
+    },
+    {
+      "target_name": "spillway_testing",
+      "sources": [
+        "native/errors.cc",
+        "native/socket.cc",
+        "native/testing/addon.cc",
+        "native/testing/network.cc",
+        "native/testing/peers.cc"
+      ]
+    }
+  ]
+}

@@ -1,0 +1,671 @@
+/** The socket group: the listeners of one service, and who decides which of them gets a connection. */
+import { closeSync } from 'node:fs';
+import { z } from 'zod';
+import { SpillwayError, systemError } from '../errors.js';
+import type { Endpoint, NativeSocket } from '../native.js';
+import { ClassicTier } from './classic-tier.js';
+import { type EbpfOptions, EbpfTier, isRefusedSocket, refusedSocket } from './ebpf-tier.js';
+import { resolveEndpoint } from './endpoint.js';
+import { type Decisions, MAX_SLOTS } from './layout.js';
+import { readListenerOption, writeEverywhere } from './listener-options.js';
+import { adoptListeners, closeAll, explain, inodeOf, openListeners, openSocket } from './listeners.js';
+import {
+  type AskedOptions,
+  assertGives,
+  assertOptionName,
+  checkOptions,
+  checkValue,
+  defaultFor,
+  type GroupOptions,
+  type ListenerOptionName,
+  OPTION_NAMES,
+  type OptionName,
+  optionRow,
+  type SelectorName,
+} from './options.js';
+import type { GroupState, Member, SlotCount, Tier } from './tier.js';
+import { whyNotEbpf } from './why.js';
+
+/** What `open()` and `of()` take besides the options of the table. */
+export interface CommonOptions extends AskedOptions {
+  /** Slots the group can grow to, from the number of sockets to 1024. Default: 64, or the number of sockets. */
+  capacity?: number;
+  /** How the kernel program reads a listener: `cast` (Linux 6.2), `probe` (before), `auto` (default). */
+  readBy?: EbpfOptions['readBy'];
+  /** Keep the sockets in a SOCKMAP instead of a REUSEPORT_SOCKARRAY. Needs CAP_NET_ADMIN. Default: false. */
+  sockmap?: boolean;
+  /**
+   * Below the `ebpf` selector, takes the descriptor of a connection that waited in the queue of a leaving socket.
+   * The descriptor is the callee's. Without it such a socket cannot leave while `migrate` is on.
+   */
+  onConnection?: (fd: number, fromSlot: number) => void;
+}
+
+export interface OpenOptions extends CommonOptions {
+  /** Host name or numeric address; default: all addresses, IPv6 and IPv4. */
+  host?: string;
+  /** 0 to 65535; 0, the default, takes any free port, the same for all sockets. */
+  port?: number;
+  /** How many sockets to open, 1 to 1024. */
+  sockets: number;
+}
+
+/** One socket's state, and its slot's counts since the group was opened (also over replaced sockets). */
+export interface SocketStats {
+  slot: number;
+  fd: number;
+  enabled: boolean;
+  weight: number;
+  /** Connections waiting to be accepted. */
+  queue: number;
+  /** The backlog in force; the queue holds one connection more. */
+  limit: number;
+  /** Handshakes under way; null where it cannot be known. */
+  halfOpen: number | null;
+  /** Decisions that gave this slot a connection, by kind. A repeated SYN is another decision. */
+  chosen: { syn: number; cookieAck: number; migration: number } | null;
+  /** Of those, the ones whose first choice was another slot. */
+  redirectedIn: number | null;
+  /** Decisions whose first choice was this slot and that went elsewhere. */
+  redirectedOut: number | null;
+  /** What the kernel dropped at this socket by itself. */
+  kernelDrops: number;
+}
+
+export interface GroupStats {
+  selector: SelectorName;
+  address: Endpoint;
+  sockets: SocketStats[];
+  /** Every decision of the kernel program, by what it was about and how it ended; null below `ebpf`. */
+  decisions: Decisions | null;
+  /** SYNs that went to another slot than the first choice. */
+  redirected: number | null;
+  /** SYNs that were dropped in silence because nobody had room. */
+  dropped: number | null;
+  /** SYNs that were refused because nobody had room. */
+  reset: number | null;
+  /** Connections of leaving sockets that were moved, by the kernel or by hand. */
+  migrated: number;
+  /** Times a slot's socket had left the kernel's group without the owner saying so. */
+  stale: number | null;
+  /** Sum of the sockets' kernelDrops. */
+  kernelDrops: number;
+}
+
+const OPENING = z.object({
+  sockets: z.int().min(1).max(MAX_SLOTS),
+  capacity: z.int().min(1).max(MAX_SLOTS).optional(),
+  readBy: z.enum(['auto', 'cast', 'probe']).optional(),
+  sockmap: z.boolean().optional(),
+  onConnection: z
+    .custom<(fd: number, slot: number) => void>((value) => typeof value === 'function')
+    .optional(),
+  host: z.string().optional(),
+  port: z.int().min(0).max(65535).optional(),
+});
+
+const OPENING_RANGES: Record<string, string> = {
+  sockets: `integer, 1 to ${MAX_SLOTS}`,
+  capacity: `integer, 1 to ${MAX_SLOTS}`,
+  readBy: "'auto', 'cast', 'probe'",
+  sockmap: 'boolean',
+  onConnection: 'function',
+  host: 'host name or address',
+  port: 'integer, 0 to 65535',
+};
+
+function checkOpening(given: Record<string, unknown>): z.infer<typeof OPENING> {
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(OPENING_RANGES, name)) assertOptionName(name);
+  }
+  const checked = OPENING.safeParse(given);
+  if (checked.success) return checked.data;
+  const name = String(checked.error.issues[0]?.path[0]);
+  throw new SpillwayError(
+    'ERR_SPILLWAY_OPTION_RANGE',
+    `${name} cannot be ${JSON.stringify(given[name])}; it takes: ${OPENING_RANGES[name]}`,
+  );
+}
+
+/** Inodes of the sockets that are in a group of this process, to refuse them to a second one in every tier. */
+const claimed = new Set<number>();
+
+const unknownCount: SlotCount = { halfOpen: null, chosen: null, redirectedIn: null, redirectedOut: null };
+
+/**
+ * The listening sockets of one service as a group inside the kernel.
+ *
+ * The group owns its descriptors: `fd()` may be given to a child process, but only `close()`, `remove()` and
+ * `replace()` close them. It holds no handle that keeps the process alive.
+ */
+export class SocketGroup {
+  readonly #asked: AskedOptions;
+  readonly #ebpf: EbpfOptions;
+  readonly #onConnection: CommonOptions['onConnection'];
+  readonly #members: (Member | undefined)[];
+  /** Kernel drops of sockets that have left, by slot, so that a slot's count never goes back. */
+  readonly #pastDrops: number[] = [];
+  readonly #endpoint: Endpoint;
+  readonly #state: GroupState;
+  #tier!: Tier;
+  #notice: string | undefined;
+  /** What earlier tiers of this group had moved. */
+  #migratedBefore = 0;
+  #closed = false;
+
+  private constructor(
+    endpoint: Endpoint,
+    sockets: readonly NativeSocket[],
+    asked: AskedOptions,
+    opening: Omit<z.infer<typeof OPENING>, 'sockets'>,
+  ) {
+    this.#endpoint = endpoint;
+    this.#asked = asked;
+    this.#ebpf = { readBy: opening.readBy ?? 'auto', sockmap: opening.sockmap ?? false };
+    this.#onConnection = opening.onConnection;
+    this.#members = sockets.map((socket) => this.#member(socket));
+    const capacity = Math.max(opening.capacity ?? 64, sockets.length);
+    this.#state = {
+      endpoint,
+      members: this.#members,
+      capacity,
+      settings: (selector) => ({
+        policy: this.#inForce('policy', selector),
+        overflow: this.#inForce('overflow', selector),
+        migrate: this.#inForce('migrate', selector),
+      }),
+      get deferring() {
+        return (asked.deferAccept ?? 0) > 0;
+      },
+      newSocket: () =>
+        openSocket(endpoint, {
+          v6Only: asked.v6Only,
+          freeBind: asked.freeBind,
+          bindToDevice: asked.bindToDevice,
+        }),
+      handOver: (fd, slot) => this.#handOver(fd, slot),
+      canHandOver: opening.onConnection !== undefined,
+    };
+  }
+
+  /**
+   * Asks the kernel for listening sockets on one port and makes them a group.
+   *
+   * @throws {SpillwayError} naming what was wrong; everything that was opened is closed again. Codes:
+   *   `ERR_SPILLWAY_OPTION_RANGE`, `…_OPTION_UNKNOWN`, `…_OPTION_TIER`, `…_HOST_UNKNOWN`, `…_ADDRESS_IN_USE`,
+   *   `…_ADDRESS_UNAVAILABLE`, `…_PERMISSION`, `…_LIMIT`, `…_SELECTOR_UNAVAILABLE`.
+   */
+  static async open(options: OpenOptions): Promise<SocketGroup> {
+    const given = { ...options } as Record<string, unknown>;
+    const opening = checkOpening(given);
+    const asked = checkOptions(given);
+    const wanted = await resolveEndpoint(opening.host, opening.port ?? 0);
+    const backlog = asked.backlog ?? defaultFor('ebpf', 'backlog') ?? 511;
+    const { endpoint, sockets } = openListeners(wanted, opening.sockets, asked, backlog);
+    return SocketGroup.#form(endpoint, sockets, asked, opening);
+  }
+
+  /**
+   * Makes a group of existing listening sockets, given by descriptor. They must share one address and port and have
+   * been bound with SO_REUSEPORT. The group works on duplicates: the descriptors stay the caller's.
+   *
+   * Below the `ebpf` selector the kernel's order of the sockets is taken from /proc/net/tcp, which is right as long as
+   * no listener of the port has been closed before.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_BAD_FD` naming the descriptor, and what `open()` throws about options.
+   */
+  static async of(fds: readonly number[], options: CommonOptions = {}): Promise<SocketGroup> {
+    const given = { ...options } as Record<string, unknown>;
+    const opening = checkOpening({ ...given, sockets: Math.min(Math.max(fds.length, 1), MAX_SLOTS) });
+    const asked = checkOptions(given);
+    if (fds.length > MAX_SLOTS) {
+      throw new SpillwayError(
+        'ERR_SPILLWAY_OPTION_RANGE',
+        `a group has at most ${MAX_SLOTS} sockets, not ${fds.length}`,
+      );
+    }
+    for (const name of ['v6Only', 'freeBind', 'bindToDevice'] as const) {
+      if (asked[name] !== undefined) {
+        throw new SpillwayError(
+          'ERR_SPILLWAY_OPTION_FIXED',
+          `${name} cannot be set on sockets that are already bound`,
+        );
+      }
+    }
+    const { endpoint, sockets } = adoptListeners(fds);
+    const group = SocketGroup.#form(endpoint, sockets, asked, opening);
+    try {
+      for (const name of OPTION_NAMES) {
+        const value = asked[name];
+        if (value !== undefined && optionRow(name).scope === 'listener') group.setOption(name, value);
+      }
+      if (asked.backlog !== undefined) group.setOption('backlog', asked.backlog);
+    } catch (error) {
+      group.close();
+      throw explain(error, 'cannot set the options of the sockets');
+    }
+    return group;
+  }
+
+  static #form(
+    endpoint: Endpoint,
+    sockets: readonly NativeSocket[],
+    asked: AskedOptions,
+    opening: Omit<z.infer<typeof OPENING>, 'sockets'>,
+  ): SocketGroup {
+    const inodes = sockets.map(inodeOf);
+    try {
+      if (inodes.some((inode) => claimed.has(inode))) {
+        throw new SpillwayError('ERR_SPILLWAY_BAD_FD', 'a socket in the list already belongs to a group');
+      }
+      const group = new SocketGroup(endpoint, sockets, asked, opening);
+      group.#tier = group.#choose(asked.selector ?? 'auto');
+      for (const inode of inodes) claimed.add(inode);
+      return group;
+    } catch (error) {
+      closeAll(sockets);
+      throw isRefusedSocket(error) ? refusedSocket(error) : explain(error, 'cannot form the group');
+    }
+  }
+
+  /** Where the group listens; the port is the concrete one. */
+  get address(): Endpoint {
+    return { ...this.#endpoint };
+  }
+
+  /** Number of slots, with or without a socket. */
+  get size(): number {
+    return this.#members.length;
+  }
+
+  /** With `selector: 'auto'`: why a better selector is not in force, in a sentence. */
+  get notice(): string | undefined {
+    return this.#notice;
+  }
+
+  /** The descriptor of a slot's listener. It stays the group's: give it to a child, but do not close it. */
+  fd(slot: number): number {
+    return this.#at(slot).socket.fd;
+  }
+
+  /**
+   * Sets an option, for one slot where the table says so, otherwise for all. It is in force when the call returns, and
+   * no connection is lost over it.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_UNKNOWN`, `…_RANGE`, `…_FIXED`, `…_TIER`; nothing has changed then.
+   */
+  setOption<Name extends OptionName>(name: Name, value: GroupOptions[Name], slot?: number): void {
+    this.#assertOpen();
+    assertOptionName(name);
+    const checked = checkValue(name, value);
+    const { scope, live } = optionRow(name);
+    if (!live)
+      throw new SpillwayError('ERR_SPILLWAY_OPTION_FIXED', `${name} can only be given at the opening`);
+    if (slot !== undefined && scope !== 'slot') {
+      throw new SpillwayError(
+        'ERR_SPILLWAY_OPTION_RANGE',
+        `${name} is an option of the group, not of one slot`,
+      );
+    }
+    if (name === 'selector') {
+      this.#changeSelector(checked as GroupOptions['selector']);
+      return;
+    }
+    assertGives(this.#tier.name, name, checked);
+    if (scope === 'listener') {
+      this.#setListenerOption(name as ListenerOptionName, checked as never);
+      return;
+    }
+    if (name === 'enabled' && checked === false) this.#assertOneStaysEnabled(slot);
+    if (scope === 'slot') this.#setSlotOption(name, checked, slot);
+    if (slot === undefined) (this.#asked as Record<string, unknown>)[name] = checked;
+    this.#tier.changed();
+  }
+
+  /**
+   * What is in force: `selector` tells the one that works, socket options are read from the kernel. For one slot where
+   * the table says so, otherwise the group's value.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_UNKNOWN`, `ERR_SPILLWAY_NO_SUCH_SLOT`
+   */
+  getOption(name: 'selector'): SelectorName;
+  getOption<Name extends OptionName>(name: Name, slot?: number): GroupOptions[Name];
+  getOption(name: OptionName, slot?: number): unknown {
+    this.#assertOpen();
+    assertOptionName(name);
+    if (name === 'selector') return this.#tier.name;
+    const { scope } = optionRow(name);
+    if (scope === 'listener') {
+      const member = slot === undefined ? this.#present()[0] : this.#at(slot);
+      if (!member) throw new SpillwayError('ERR_SPILLWAY_NO_SUCH_SLOT', 'no slot of the group has a socket');
+      return readListenerOption(member.socket, this.#endpoint.family, name as ListenerOptionName);
+    }
+    if (slot === undefined) return this.#inForce(name);
+    const member = this.#at(slot);
+    if (name === 'backlog') return member.limit;
+    if (name === 'weight') return member.weight;
+    return name === 'enabled' ? member.enabled : this.#inForce(name);
+  }
+
+  /** The state of every socket and what has been decided since the group was opened. */
+  stats(): GroupStats {
+    this.#assertOpen();
+    const counts = this.#tier.counts();
+    const sockets: SocketStats[] = [];
+    this.#members.forEach((member, slot) => {
+      if (!member) return;
+      const queue = member.socket.acceptQueue();
+      sockets.push({
+        slot,
+        fd: member.socket.fd,
+        enabled: member.enabled,
+        weight: member.weight,
+        queue: queue.length,
+        limit: Math.min(member.limit, queue.limit),
+        ...(counts.slots[slot] ?? unknownCount),
+        kernelDrops: (this.#pastDrops[slot] ?? 0) + member.socket.drops(),
+      });
+    });
+    const syn = counts.decisions?.syn;
+    return {
+      selector: this.#tier.name,
+      address: this.address,
+      sockets,
+      decisions: counts.decisions,
+      redirected: syn ? syn.redirected : null,
+      dropped: syn ? syn.dropped : null,
+      reset: syn ? syn.reset : null,
+      migrated: this.#migratedBefore + counts.migrated,
+      stale: counts.stale,
+      kernelDrops: sockets.reduce((sum, { kernelDrops }) => sum + kernelDrops, 0),
+    };
+  }
+
+  /**
+   * One more socket, opened by the group or, with `fd`, a duplicate of an existing listener. It takes the first empty
+   * slot.
+   *
+   * @returns the slot.
+   * @throws {SpillwayError} `ERR_SPILLWAY_LIMIT` when all slots of the capacity are taken, `ERR_SPILLWAY_BAD_FD`.
+   */
+  async add(fd?: number): Promise<number> {
+    this.#assertOpen();
+    const empty = this.#members.indexOf(undefined);
+    const slot = empty >= 0 ? empty : this.#members.length;
+    if (slot >= this.#state.capacity) {
+      throw new SpillwayError(
+        'ERR_SPILLWAY_LIMIT',
+        `all ${this.#state.capacity} slots of the group are taken`,
+        {
+          hint: 'Open the group with a larger `capacity`.',
+        },
+      );
+    }
+    this.#place(slot, this.#newListener(fd, this.#inForce('backlog')), {});
+    return slot;
+  }
+
+  /**
+   * Puts a fresh socket (or a duplicate of the listener behind `fd`) into a slot, with the options of the one before,
+   * whose queue goes to the siblings.
+   */
+  async replace(slot: number, fd?: number): Promise<void> {
+    this.#assertOpen();
+    const before = this.#at(slot);
+    this.#assertCanLeave(slot, true);
+    const { limit, weight, enabled } = before;
+    this.#place(slot, this.#newListener(fd, limit), { weight, enabled });
+    await this.#leave(slot, before);
+  }
+
+  /**
+   * Takes a socket out of the group and closes it; its queue goes to the siblings. The slot stays empty until `add()`.
+   * The promise is fulfilled when nothing more can arrive at it.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_NO_SIBLING` when no enabled socket could take the queue.
+   */
+  async remove(slot: number): Promise<void> {
+    this.#assertOpen();
+    const member = this.#at(slot);
+    this.#assertCanLeave(slot, false);
+    this.#members[slot] = undefined;
+    await this.#leave(slot, member);
+  }
+
+  /**
+   * Takes the program off the kernel's group and closes the group's descriptors; what is queued at a socket that
+   * nobody else holds is reset. Sockets that others hold go on, chosen by the kernel's own hash. May be called twice.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#tier.stop();
+    for (const { socket, inode } of this.#present()) {
+      claimed.delete(inode);
+      socket.close();
+    }
+  }
+
+  /** @internal Run time of the kernel program, for the benchmark; undefined below `ebpf`. */
+  runTime(): { runs: number; nanoseconds: number } | undefined {
+    return this.#tier instanceof EbpfTier ? this.#tier.runTime() : undefined;
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new SpillwayError('ERR_SPILLWAY_CLOSED', 'the group is closed');
+  }
+
+  #present(): Member[] {
+    return this.#members.filter((member) => member !== undefined);
+  }
+
+  #at(slot: number): Member {
+    const member = this.#members[slot];
+    if (member) return member;
+    throw new SpillwayError(
+      'ERR_SPILLWAY_NO_SUCH_SLOT',
+      `there is no socket in slot ${slot}; the group has ${this.#members.length} slots`,
+    );
+  }
+
+  #inForce<Name extends OptionName>(
+    name: Name,
+    selector: SelectorName = this.#tier.name,
+  ): GroupOptions[Name] {
+    return (this.#asked[name] ?? defaultFor(selector, name)) as GroupOptions[Name];
+  }
+
+  #member(socket: NativeSocket): Member {
+    return {
+      socket,
+      inode: inodeOf(socket),
+      // As the kernel has it: it caps a larger backlog at net.core.somaxconn, and an adopted listener keeps its own.
+      limit: socket.acceptQueue().limit,
+      weight: this.#asked.weight ?? 1,
+      enabled: this.#asked.enabled ?? true,
+    };
+  }
+
+  /** The best tier that works, or the one asked for by name. */
+  #choose(selector: GroupOptions['selector']): Tier {
+    if (selector !== 'auto') {
+      this.#assertAskedFits(selector);
+      try {
+        return this.#tierNamed(selector);
+      } catch (error) {
+        if (error instanceof SpillwayError || isRefusedSocket(error)) throw error;
+        const { sentence, hint } = whyNotEbpf(error);
+        throw systemError(
+          'ERR_SPILLWAY_SELECTOR_UNAVAILABLE',
+          `selector '${selector}' does not work: ${sentence}`,
+          error,
+          hint,
+        );
+      }
+    }
+    const reasons: string[] = [];
+    for (const name of ['ebpf', 'cbpf', 'none'] as const) {
+      try {
+        const tier = this.#tierNamed(name);
+        this.#assertAskedFits(name, reasons[0]);
+        this.#notice = reasons[0];
+        return tier;
+      } catch (error) {
+        if (error instanceof SpillwayError || isRefusedSocket(error)) throw error;
+        reasons.push(`selector '${name}' does not work: ${whyNotEbpf(error).sentence}`);
+      }
+    }
+    throw new SpillwayError('ERR_SPILLWAY_SELECTOR_UNAVAILABLE', reasons.join('; '));
+  }
+
+  #tierNamed(name: SelectorName): Tier {
+    return name === 'ebpf' ? new EbpfTier(this.#state, this.#ebpf) : new ClassicTier(this.#state, name);
+  }
+
+  /** Every option that was asked for must be one the selector gives: nothing is approximated in silence. */
+  #assertAskedFits(selector: SelectorName, reason?: string): void {
+    try {
+      for (const name of OPTION_NAMES) {
+        const value = this.#asked[name];
+        if (value !== undefined) assertGives(selector, name, value);
+      }
+      for (const { weight, enabled } of this.#present()) {
+        assertGives(selector, 'weight', weight);
+        assertGives(selector, 'enabled', enabled);
+      }
+    } catch (error) {
+      if (reason === undefined || !(error instanceof SpillwayError)) throw error;
+      throw new SpillwayError(error.code, `${error.message}, because ${reason}`, { cause: error });
+    }
+  }
+
+  #changeSelector(selector: GroupOptions['selector']): void {
+    const before = this.#tier;
+    if (selector === before.name) {
+      this.#asked.selector = selector;
+      return;
+    }
+    if (selector !== 'auto') this.#assertAskedFits(selector);
+    const migrated = this.#migratedBefore + before.counts().migrated;
+    // One socket cannot be in two maps: the old tier lets go first. Meanwhile the kernel's own hash chooses.
+    before.stop();
+    try {
+      this.#tier = this.#choose(selector);
+    } catch (error) {
+      this.#tier = this.#tierNamed(before.name);
+      this.#migratedBefore = migrated;
+      throw error;
+    }
+    this.#asked.selector = selector;
+    this.#migratedBefore = migrated;
+  }
+
+  #setListenerOption<Name extends ListenerOptionName>(name: Name, value: GroupOptions[Name]): void {
+    const sockets = this.#present().map(({ socket }) => socket);
+    writeEverywhere(sockets, this.#endpoint.family, name, value);
+    (this.#asked as Record<string, unknown>)[name] = value;
+    if (name === 'deferAccept') this.#tier.changed();
+  }
+
+  #setSlotOption(name: OptionName, value: unknown, slot: number | undefined): void {
+    for (const member of slot === undefined ? this.#present() : [this.#at(slot)]) {
+      if (name === 'backlog') {
+        member.socket.listen(value as number);
+        member.limit = member.socket.acceptQueue().limit;
+      } else if (name === 'weight') member.weight = value as number;
+      else if (name === 'enabled') member.enabled = value as boolean;
+    }
+  }
+
+  /** Only a program in the kernel can refuse connections for all; a classic one would fall back to the kernel's hash. */
+  #assertOneStaysEnabled(slot: number | undefined): void {
+    if (this.#tier.name === 'ebpf') return;
+    if (slot !== undefined && this.#members.some((member, other) => member?.enabled && other !== slot))
+      return;
+    throw new SpillwayError(
+      'ERR_SPILLWAY_OPTION_TIER',
+      `with the selector '${this.#tier.name}' one socket of the group must stay enabled`,
+    );
+  }
+
+  /** A listener for a slot, in the kernel's group and listening; closed again when it does not fit. */
+  #newListener(fd: number | undefined, backlog: number): NativeSocket {
+    let socket: NativeSocket | undefined;
+    try {
+      if (fd === undefined) {
+        socket = openSocket(this.#endpoint, this.#asked);
+      } else {
+        const adopted = adoptListeners([fd]);
+        socket = adopted.sockets[0] as NativeSocket;
+        const { address, port } = adopted.endpoint;
+        if (address !== this.#endpoint.address || port !== this.#endpoint.port) {
+          throw new SpillwayError(
+            'ERR_SPILLWAY_BAD_FD',
+            `descriptor ${fd} listens on another address or port than the group`,
+          );
+        }
+        if (claimed.has(inodeOf(socket))) {
+          throw new SpillwayError('ERR_SPILLWAY_BAD_FD', `descriptor ${fd} already belongs to a group`);
+        }
+      }
+      socket.listen(backlog);
+      return socket;
+    } catch (error) {
+      socket?.close();
+      throw explain(error, 'cannot add a socket to the group');
+    }
+  }
+
+  #place(
+    slot: number,
+    socket: NativeSocket,
+    { weight, enabled }: { weight?: number; enabled?: boolean },
+  ): void {
+    const before = this.#members[slot];
+    const member = this.#member(socket);
+    if (before) member.limit = before.limit;
+    if (weight !== undefined) member.weight = weight;
+    if (enabled !== undefined) member.enabled = enabled;
+    this.#members[slot] = member;
+    try {
+      this.#tier.placed(slot);
+      claimed.add(member.inode);
+    } catch (error) {
+      if (before) this.#members[slot] = before;
+      else if (slot === this.#members.length - 1) this.#members.pop();
+      else this.#members[slot] = undefined;
+      socket.close();
+      throw isRefusedSocket(error) ? refusedSocket(error) : explain(error, `cannot fill slot ${slot}`);
+    }
+  }
+
+  async #leave(slot: number, { socket, inode }: Member): Promise<void> {
+    const drops = socket.drops();
+    claimed.delete(inode);
+    try {
+      await this.#tier.leave(slot, socket, inode);
+      this.#pastDrops[slot] = (this.#pastDrops[slot] ?? 0) + drops;
+    } catch (error) {
+      throw explain(error, `slot ${slot} could not hand over its queue`);
+    }
+  }
+
+  #assertCanLeave(slot: number, replaced: boolean): void {
+    if (!this.#inForce('migrate')) return;
+    const takers = this.#members.filter((member, other) => member?.enabled && (replaced || other !== slot));
+    if (takers.length === 0) {
+      throw new SpillwayError('ERR_SPILLWAY_NO_SIBLING', `nobody could take over the queue of slot ${slot}`);
+    }
+    if (this.#tier.name !== 'ebpf' && !this.#state.canHandOver) {
+      throw new SpillwayError(
+        'ERR_SPILLWAY_OPTION_TIER',
+        `with the selector '${this.#tier.name}' the queue of a leaving socket needs an \`onConnection\` to take it`,
+      );
+    }
+  }
+
+  #handOver(fd: number, slot: number): void {
+    if (this.#onConnection) this.#onConnection(fd, slot);
+    else closeSync(fd);
+  }
+}

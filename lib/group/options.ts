@@ -1,0 +1,307 @@
+/**
+ * The option table: every option of a socket group with its type, range, default, when it can be set and which
+ * selector gives it. Code, types and docs/options.md all come from here.
+ */
+import { z } from 'zod';
+import { SpillwayError } from '../errors.js';
+
+/** A selector by name: how the socket of a connection is chosen. */
+export const SELECTORS = ['ebpf', 'cbpf', 'none'] as const;
+export type SelectorName = (typeof SELECTORS)[number];
+
+/** What a selector gives of an option: every value, or only those listed. */
+type Gives = 'all' | readonly unknown[];
+
+type Scope = 'group' | 'slot' | 'listener';
+
+interface OptionRow<S extends z.ZodType = z.ZodType, O extends Scope = Scope> {
+  /** Checks a value; everything it accepts is in range. */
+  schema: S;
+  /** Type and range in words, for the documentation and for error messages. */
+  range: string;
+  /** The value without being asked for; `undefined`: the kernel's own, which Spillway then leaves alone. */
+  default: z.infer<S> | undefined;
+  /** `group`: one value; `slot`: may differ by slot; `listener`: a socket option, set on every listener. */
+  scope: O;
+  /** Whether setOption() may change it on an open group. */
+  live: boolean;
+  gives: Record<SelectorName, Gives>;
+  text: string;
+}
+
+function row<S extends z.ZodType, O extends Scope>(option: OptionRow<S, O>): OptionRow<S, O> {
+  return option;
+}
+
+const everywhere = { ebpf: 'all', cbpf: 'all', none: 'all' } as const;
+const int = (least: number, most: number) => z.int().min(least).max(most);
+const INT_MAX = 2 ** 31 - 1;
+
+export const OPTIONS = {
+  backlog: row({
+    schema: int(1, 65535),
+    range: 'integer, 1 to 65535 connections',
+    default: 511,
+    scope: 'slot',
+    live: true,
+    gives: everywhere,
+    text: "Limit of a slot's accept queue, which holds one connection more, as in listen(2). The kernel caps it at net.core.somaxconn. It stays in force when a program calls listen() on the socket with another number.",
+  }),
+  policy: row({
+    schema: z.enum(['hash', 'two-choices', 'least-queue']),
+    range: '`hash`, `two-choices`, `least-queue`',
+    default: 'two-choices',
+    scope: 'group',
+    live: true,
+    gives: { ebpf: 'all', cbpf: ['hash'], none: ['hash'] },
+    text: "The first choice. `hash`: by the connection's hash, weighted. `two-choices`: the less loaded of two at random. `least-queue`: the least loaded of all. Without being asked for, `hash` below the `ebpf` selector.",
+  }),
+  overflow: row({
+    schema: z.enum(['drop', 'reset']),
+    range: '`drop`, `reset`',
+    default: 'drop',
+    scope: 'group',
+    live: true,
+    gives: { ebpf: 'all', cbpf: ['drop'], none: ['drop'] },
+    text: 'What happens to a SYN when nobody has room. `drop`: silence, the client tries again after a second. `reset`: refused at once.',
+  }),
+  migrate: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: true,
+    scope: 'group',
+    live: true,
+    gives: everywhere,
+    text: 'Whether the queue of a socket that leaves goes to its siblings. By the kernel with `ebpf`; below it the queue is accepted and given to `onConnection`.',
+  }),
+  selector: row({
+    schema: z.enum(['auto', ...SELECTORS]),
+    range: '`auto`, `ebpf`, `cbpf`, `none`',
+    default: 'auto',
+    scope: 'group',
+    live: true,
+    gives: everywhere,
+    text: 'Asked for: how the kernel chooses; `auto` takes the best that works. Read: the one in force.',
+  }),
+  weight: row({
+    schema: int(1, 1000),
+    range: 'integer, 1 to 1000',
+    default: 1,
+    scope: 'slot',
+    live: true,
+    gives: { ebpf: 'all', cbpf: 'all', none: [1] },
+    text: "A slot's share of first choices, and what its load is divided by when loads are compared.",
+  }),
+  enabled: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: true,
+    scope: 'slot',
+    live: true,
+    gives: { ebpf: 'all', cbpf: 'all', none: [true] },
+    text: 'Whether new connections may be given to the slot. What it has queued stays its own.',
+  }),
+  noDelay: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'TCP_NODELAY of accepted connections: send small segments at once. See tcp(7).',
+  }),
+  keepAlive: row({
+    schema: z.union([
+      z.literal(false),
+      z.object({ idle: int(1, 32767), interval: int(1, 32767), count: int(1, 127) }),
+    ]),
+    range: '`false`, or `{ idle, interval, count }` with seconds 1 to 32767 and count 1 to 127',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of accepted connections.',
+  }),
+  userTimeout: row({
+    schema: int(0, INT_MAX),
+    range: "integer, 0 to 2³¹−1 milliseconds; 0 is the kernel's own",
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'TCP_USER_TIMEOUT: how long sent data may stay unacknowledged before the connection is given up.',
+  }),
+  receiveBuffer: row({
+    schema: int(1, INT_MAX),
+    range: 'integer, 1 to 2³¹−1 bytes',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'SO_RCVBUF of accepted connections. The kernel caps it at net.core.rmem_max and reads back twice the number.',
+  }),
+  sendBuffer: row({
+    schema: int(1, INT_MAX),
+    range: 'integer, 1 to 2³¹−1 bytes',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'SO_SNDBUF of accepted connections. The kernel caps it at net.core.wmem_max and reads back twice the number.',
+  }),
+  congestion: row({
+    schema: z.string().regex(/^[a-z0-9_-]{1,15}$/),
+    range: 'name of an algorithm in net.ipv4.tcp_available_congestion_control',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'TCP_CONGESTION of accepted connections.',
+  }),
+  notSentLowat: row({
+    schema: int(0, INT_MAX),
+    range: 'integer, 0 to 2³¹−1 bytes',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'TCP_NOTSENT_LOWAT: how much unsent data the kernel takes before the socket is no longer writable.',
+  }),
+  deferAccept: row({
+    schema: int(0, 3600),
+    range: 'integer, 0 to 3600 seconds; 0 turns it off',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'TCP_DEFER_ACCEPT: a connection is queued when its first data arrives. The kernel rounds to whole retransmissions. Waiting clients then do not count as load.',
+  }),
+  fastOpen: row({
+    schema: int(0, 65535),
+    range: 'integer, 0 to 65535 pending requests; 0 turns it off',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'TCP_FASTOPEN: data in the SYN, with that many requests pending. net.ipv4.tcp_fastopen must allow it.',
+  }),
+  v6Only: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: false,
+    scope: 'listener',
+    live: false,
+    gives: everywhere,
+    text: 'IPV6_V6ONLY: an IPv6 listener takes no IPv4 clients. Otherwise `::` is dual stack.',
+  }),
+  freeBind: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: undefined,
+    scope: 'listener',
+    live: false,
+    gives: everywhere,
+    text: 'IP_FREEBIND: bind to an address that is not (yet) one of this machine.',
+  }),
+  bindToDevice: row({
+    schema: z.string().regex(/^[^/\s]{1,15}$/),
+    range: 'name of a network interface',
+    default: undefined,
+    scope: 'listener',
+    live: false,
+    gives: everywhere,
+    text: 'SO_BINDTODEVICE: only what arrives at that interface.',
+  }),
+  tos: row({
+    schema: int(0, 255),
+    range: 'integer, 0 to 255',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'IP_TOS and IPV6_TCLASS of accepted connections. The kernel keeps the two ECN bits for itself.',
+  }),
+  busyPoll: row({
+    schema: int(0, 1_000_000),
+    range: 'integer, 0 to 1000000 microseconds',
+    default: undefined,
+    scope: 'listener',
+    live: true,
+    gives: everywhere,
+    text: 'SO_BUSY_POLL: how long a receive polls the device queue. Raising it needs CAP_NET_ADMIN.',
+  }),
+};
+
+export type OptionName = keyof typeof OPTIONS;
+/** The value of each option. */
+export type GroupOptions = { -readonly [Name in OptionName]: z.infer<(typeof OPTIONS)[Name]['schema']> };
+/** Options of listeners, which are socket options of the kernel. */
+export type ListenerOptionName = {
+  [Name in OptionName]: (typeof OPTIONS)[Name]['scope'] extends 'listener' ? Name : never;
+}[OptionName];
+/** What was asked for; whatever is missing has its default. */
+export type AskedOptions = { [Name in OptionName]?: GroupOptions[Name] | undefined };
+
+export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
+
+/** The row of an option, in general terms. */
+export function optionRow(name: OptionName): OptionRow {
+  return OPTIONS[name] as unknown as OptionRow;
+}
+
+function show(value: unknown): string {
+  return typeof value === 'string' ? `'${value}'` : (JSON.stringify(value) ?? String(value));
+}
+
+/** @throws {SpillwayError} `ERR_SPILLWAY_OPTION_UNKNOWN` unless `name` is in the table. */
+export function assertOptionName(name: string): asserts name is OptionName {
+  if (Object.hasOwn(OPTIONS, name)) return;
+  throw new SpillwayError('ERR_SPILLWAY_OPTION_UNKNOWN', `there is no option '${name}'`);
+}
+
+/** @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE` unless `value` is one the option can have. */
+export function checkValue<Name extends OptionName>(name: Name, value: unknown): GroupOptions[Name] {
+  const { schema, range } = optionRow(name);
+  const checked = schema.safeParse(value);
+  if (checked.success) return checked.data as GroupOptions[Name];
+  throw new SpillwayError(
+    'ERR_SPILLWAY_OPTION_RANGE',
+    `${name} cannot be ${show(value)}; it takes: ${range}`,
+  );
+}
+
+/** The options among `given`, checked. Keys that are not options are left to the caller. */
+export function checkOptions(given: Readonly<Record<string, unknown>>): AskedOptions {
+  const asked: Record<string, unknown> = {};
+  for (const name of OPTION_NAMES) {
+    if (given[name] !== undefined) asked[name] = checkValue(name, given[name]);
+  }
+  return asked as AskedOptions;
+}
+
+/** Whether a selector gives an option that value. */
+export function gives(selector: SelectorName, name: OptionName, value: unknown): boolean {
+  const given = optionRow(name).gives[selector];
+  return given === 'all' || given.includes(value);
+}
+
+/** @throws {SpillwayError} `ERR_SPILLWAY_OPTION_TIER` unless the selector gives the option that value. */
+export function assertGives(selector: SelectorName, name: OptionName, value: unknown): void {
+  if (gives(selector, name, value)) return;
+  const able = SELECTORS.filter((other) => gives(other, name, value)).map((other) => `'${other}'`);
+  throw new SpillwayError(
+    'ERR_SPILLWAY_OPTION_TIER',
+    `${name} ${show(value)} needs the selector ${able.join(' or ')}; in force is '${selector}'`,
+  );
+}
+
+/** The value an option has under a selector when nobody asked for one. */
+export function defaultFor<Name extends OptionName>(
+  selector: SelectorName,
+  name: Name,
+): GroupOptions[Name] | undefined {
+  const option = optionRow(name);
+  const given = option.gives[selector];
+  const value = given === 'all' || given.includes(option.default) ? option.default : given[0];
+  return value as GroupOptions[Name] | undefined;
+}

@@ -1,0 +1,158 @@
+/**
+ * The only door to the addon. Everything native is reached through {@link native}; nothing else loads the binary.
+ *
+ * The native side takes normalised scalars and has no defaults: validation belongs to the callers. Its errors are
+ * `Error`s with `code` ("EADDRINUSE"), `errno` (negative), `syscall` and sometimes `detail`.
+ */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import bindings from 'bindings';
+import { SpillwayError } from './errors.js';
+
+/** An address a listener is bound to. `address` is numeric, IPv6 without brackets. */
+export interface Endpoint {
+  address: string;
+  family: 4 | 6;
+  port: number;
+}
+
+/** What an operating-system error thrown by the addon carries. */
+export interface NativeError extends Error {
+  code: string;
+  errno: number;
+  syscall: string;
+  detail?: string;
+}
+
+/** One open TCP socket, owned by this object: closed by `close()`, at the latest when the environment ends. */
+export interface NativeSocket {
+  /** The descriptor; −1 after `close()`. It stays the object's: do not close it. */
+  readonly fd: number;
+  bind(address: string, port: number, family: 4 | 6): void;
+  /** Starts listening; called again it changes the backlog only. */
+  listen(backlog: number): void;
+  /** Stops listening; the kernel moves the queue to the siblings when the group's program lets it. */
+  shutdown(): void;
+  localEndpoint(): Endpoint;
+  getInt(level: number, name: number): number;
+  setInt(level: number, name: number, value: number): void;
+  getText(level: number, name: number): string;
+  setText(level: number, name: number, value: string): void;
+  /** Length and limit of the accept queue (TCP_INFO); works without any privilege, on listeners only. */
+  acceptQueue(): { length: number; limit: number };
+  /** What the kernel dropped at this socket by itself, modulo 2³² (SO_MEMINFO). */
+  drops(): number;
+  /** The next queued connection's descriptor, the caller's from then on; −1 when nobody waits. */
+  accept(): number;
+  /** Makes the socket discard every segment that reaches it, without an answer. */
+  discardEverything(): void;
+  /** Attaches a classic BPF program to the socket's reuseport group: two words per instruction (code<<16|jt<<8|jf, k). */
+  attachClassic(program: Uint32Array): void;
+  /** Takes any program off the socket's reuseport group. */
+  detachProgram(): void;
+  /** Gives up the ownership: the descriptor is the caller's from then on, and the object is as good as closed. */
+  release(): number;
+  close(): void;
+}
+
+/** A row of the selector's `slots` map, without the address that the addon finds itself. */
+export interface SlotRow {
+  limit: number;
+  weight: number;
+  flags: number;
+  address: number;
+}
+
+/** The BPF objects of one group (native/selector.h). Needs CAP_BPF and CAP_PERFMON, for `sockmap` CAP_NET_ADMIN too. */
+export interface NativeSelector {
+  setConfig(config: {
+    slots: number;
+    policy: number;
+    overflow: number;
+    migrate: number;
+    rankByYoung: number;
+  }): void;
+  setSlot(slot: number, socket: NativeSocket, row: SlotRow): void;
+  updateSlot(slot: number, row: SlotRow): void;
+  clearSlot(slot: number): void;
+  /** Rows of the alias table: threshold and alias in turn. */
+  setChoices(choices: Uint32Array): void;
+  setSink(socket: NativeSocket): void;
+  clearSink(): void;
+  attach(socket: NativeSocket): void;
+  /** struct spillway_counters, summed over CPUs, as 64-bit words. */
+  counters(): Float64Array;
+  /** struct spillway_slot_counters of the first `slots` slots, summed over CPUs, as 64-bit words. */
+  slotCounters(slots: number): Float64Array;
+  /** struct spillway_reading of the first `slots` slots, as 32-bit words. */
+  readings(slots: number): Uint32Array;
+  /** Runs of the selector and nanoseconds spent in them, while `accountRunTime()` is on. */
+  runTime(): { runs: number; nanoseconds: number };
+  close(): void;
+}
+
+/** Calls back once when a connection waits in any watched listener, then sleeps until `arm()` is called again. */
+export interface NativeQueueWatch {
+  add(socket: NativeSocket): void;
+  /** To be called before the socket is closed. */
+  remove(socket: NativeSocket): void;
+  arm(): void;
+  close(): void;
+}
+
+export interface Native {
+  Socket: {
+    new (how: 'create', family: 4 | 6): NativeSocket;
+    /** A second name for the open socket behind `fd`, which stays its owner's. */
+    new (how: 'duplicate', fd: number): NativeSocket;
+  };
+  Selector: new (options: { capacity: number; sockmap: boolean; readByCast: boolean }) => NativeSelector;
+  QueueWatch: new (callback: () => void) => NativeQueueWatch;
+  /** What is behind a descriptor. Never throws: a closed or foreign one is simply no socket. */
+  socketKind(fd: number): { isSocket: boolean; isTcp: boolean; listening: boolean; reusePort: boolean };
+  /** Whether the running kernel has `bpf_rdonly_cast` (Linux 6.2). Reads the kernel's BTF: some milliseconds. */
+  kernelHasCast(): boolean;
+  /** Makes the kernel account BPF run times until the returned descriptor is closed. Needs CAP_SYS_ADMIN. */
+  accountRunTime(): number;
+  /** Numbers of socket levels and options on this architecture. */
+  readonly constants: Readonly<Record<string, number>>;
+  /** Sizes, offsets and numbers of native/bpf/layout.h. */
+  readonly layout: Readonly<Record<string, number>>;
+}
+
+/** The package's root folder: where package.json, the built addon and the launcher are. */
+export const packageRoot: string = (() => {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new Error('package.json of spillway was not found above lib/native');
+    folder = parent;
+  }
+  return folder;
+})();
+
+let loaded: Native | undefined;
+
+/**
+ * The addon, loaded at the first use.
+ *
+ * @throws {SpillwayError} `ERR_SPILLWAY_PLATFORM` on anything but Linux, `ERR_SPILLWAY_ADDON` when the binary is
+ *   missing or does not fit this Node.
+ */
+export function native(): Native {
+  if (loaded) return loaded;
+  if (process.platform !== 'linux') {
+    throw new SpillwayError('ERR_SPILLWAY_PLATFORM', `Spillway needs Linux; this is ${process.platform}`);
+  }
+  try {
+    loaded = bindings({ bindings: 'spillway', module_root: packageRoot }) as Native;
+  } catch (cause) {
+    throw new SpillwayError(
+      'ERR_SPILLWAY_ADDON',
+      `the native addon could not be loaded from ${packageRoot}`,
+      { cause },
+    );
+  }
+  return loaded;
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// The addon's face: classes and functions per environment, no global state.
+#include <napi.h>
+
+#include "queue_watch.h"
+#include "selector_binding.h"
+#include "socket_binding.h"
+
+namespace spillway {
+
+class Addon : public Napi::Addon<Addon> {
+public:
+  Addon(Napi::Env env, Napi::Object exports) {
+    exports.Set("Socket", SocketBinding::define(env));
+    exports.Set("Selector", SelectorBinding::define(env));
+    exports.Set("QueueWatch", QueueWatch::define(env));
+    exports.Set("socketKind", Napi::Function::New<socket_kind>(env, "socketKind"));
+    exports.Set("kernelHasCast", Napi::Function::New<kernel_has_cast>(env, "kernelHasCast"));
+    exports.Set("accountRunTime", Napi::Function::New<account_run_time>(env, "accountRunTime"));
+    exports.Set("constants", socket_constants(env));
+    exports.Set("layout", layout(env));
+  }
+};
+
+} // namespace spillway
+
+using SpillwayAddon = spillway::Addon;
+NODE_API_ADDON(SpillwayAddon)

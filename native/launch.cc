@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+//
+// spillway-launch: the first program of every worker. It does what only the process itself can do (take on
+// another user, drop its privileges, tie its life to the master's, learn its own process id) and then becomes
+// the program, under the same process id. It opens nothing, and leaves the signal mask and dispositions as
+// they are.
+//
+//   spillway-launch [options] -- program [argument...]
+//
+//   --uid N --gid N        become that user and group; the supplementary groups are those of --groups, or
+//   none
+//   --groups N,N,...
+//   --die-with-parent PID  be killed when the parent, whose process id this is, has gone
+//   --report-fd N          write the reason here if the program cannot be run; closed when it runs
+//
+// Like the shells it ends with 127 when the program is not found and 126 when it cannot be executed, and with
+// 125 when one of its own steps fails.
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+constexpr int kOwnFailure = 125;
+constexpr int kNotExecutable = 126;
+constexpr int kNotFound = 127;
+
+int report_fd = -1;
+
+// A reader that has gone is no reason to fail in another way than the one that is told.
+void write_to(int fd, const std::string &text) {
+  [[maybe_unused]] ssize_t written = ::write(fd, text.data(), text.size());
+}
+
+[[noreturn]] void give_up(int code, const std::string &message) {
+  write_to(STDERR_FILENO, "spillway-launch: " + message + "\n");
+  if (report_fd >= 0)
+    write_to(report_fd, message);
+  _exit(code);
+}
+
+// To be called right after the system call that failed: it reads errno.
+[[noreturn]] void give_up_system(const std::string &what) {
+  give_up(kOwnFailure, what + ": " + std::strerror(errno));
+}
+
+struct Options {
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::vector<gid_t> groups;
+  std::optional<pid_t> parent;
+  char **program = nullptr; // with its arguments, ended by a null pointer
+};
+
+template <typename T> T number(std::string_view text, const char *option) {
+  T value{};
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  // (uid_t)-1 means "leave it as it is" to the kernel, so it cannot be asked for.
+  if (error != std::errc() || end != text.data() + text.size() || value == static_cast<T>(-1))
+    give_up(kOwnFailure, "--" + std::string(option) + " takes a number, not '" + std::string(text) + "'");
+  return value;
+}
+
+std::vector<gid_t> numbers(std::string_view text, const char *option) {
+  std::vector<gid_t> list;
+  while (!text.empty()) {
+    auto comma = text.find(',');
+    list.push_back(number<gid_t>(text.substr(0, comma), option));
+    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
+  }
+  return list;
+}
+
+Options parse(int argc, char **argv) {
+  static const option known[] = {
+      {"uid", required_argument, nullptr, 'u'},       {"gid", required_argument, nullptr, 'g'},
+      {"groups", required_argument, nullptr, 's'},    {"die-with-parent", required_argument, nullptr, 'p'},
+      {"report-fd", required_argument, nullptr, 'r'}, {nullptr, 0, nullptr, 0}};
+  Options options;
+  int found;
+  int index = 0;
+  opterr = 0; // getopt's own message would be a second one
+  // "+": the first word that is no option ends them, so that the program's own are left alone.
+  while ((found = getopt_long(argc, argv, "+", known, &index)) != -1) {
+    const char *name = known[index].name;
+    switch (found) {
+    case 'u':
+      options.uid = number<uid_t>(optarg, name);
+      break;
+    case 'g':
+      options.gid = number<gid_t>(optarg, name);
+      break;
+    case 's':
+      options.groups = numbers(optarg, name);
+      break;
+    case 'p':
+      options.parent = number<pid_t>(optarg, name);
+      break;
+    case 'r':
+      report_fd = number<int>(optarg, name);
+      break;
+    default:
+      give_up(kOwnFailure, "unknown option or missing value; options are: --uid, --gid, --groups, "
+                           "--die-with-parent, --report-fd");
+    }
+  }
+  if (optind >= argc)
+    give_up(kOwnFailure, "no program is given");
+  options.program = argv + optind;
+  return options;
+}
+
+// The running program's descriptor must close by itself: that it is closed is how the parent learns of
+// success.
+void close_report_on_exec() {
+  if (report_fd >= 0 && fcntl(report_fd, F_SETFD, FD_CLOEXEC) != 0)
+    give_up_system("--report-fd " + std::to_string(report_fd));
+}
+
+// The bounding set is what a program of uid 0 gets at exec. Without CAP_SETPCAP it stays, which does no harm:
+// no_new_privs, set below, lets an exec give nothing that the process does not have.
+void drop_bounding_set() {
+  for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
+      continue;
+    if (errno == EPERM)
+      return;
+    give_up_system("cannot drop capability " + std::to_string(capability));
+  }
+}
+
+// Groups first: they can no longer be changed once the user is another one.
+void change_identity(const Options &options) {
+  if (options.uid || options.gid) {
+    if (setgroups(options.groups.size(), options.groups.data()) != 0)
+      give_up_system("cannot set the supplementary groups");
+  }
+  if (options.gid && setresgid(*options.gid, *options.gid, *options.gid) != 0)
+    give_up_system("cannot become group " + std::to_string(*options.gid));
+  if (options.uid && setresuid(*options.uid, *options.uid, *options.uid) != 0)
+    give_up_system("cannot become user " + std::to_string(*options.uid));
+}
+
+void drop_capabilities() {
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
+    give_up_system("cannot clear the ambient capabilities");
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
+  if (syscall(SYS_capset, &header, none) != 0)
+    give_up_system("cannot drop the capabilities");
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    give_up_system("cannot set no_new_privs");
+}
+
+// SIGKILL and not SIGTERM: this is for a master that has gone without closing. Nobody is left to enforce a
+// drain's time limit then, and a worker that ignores SIGTERM, or is stuck, would hold the port and take
+// connections that nobody watches over. The kernel clears the signal when credentials change, so this comes
+// after those changes; the program cannot clear it that way, since no_new_privs makes its set-id bits void.
+void die_with_parent(pid_t parent) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+    give_up_system("cannot ask for a signal at the parent's end");
+  // A parent that went before the line above sends no signal any more.
+  if (getppid() != parent)
+    give_up(kOwnFailure, "the parent, process " + std::to_string(parent) + ", has gone");
+}
+
+// LISTEN_PID names the process the descriptors are meant for; nobody knew it before (sd_listen_fds(3)).
+void announce_pid() {
+  if (std::getenv("LISTEN_FDS") && setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1) != 0)
+    give_up_system("cannot set LISTEN_PID");
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  Options options = parse(argc, argv);
+  close_report_on_exec();
+  drop_bounding_set();
+  change_identity(options);
+  drop_capabilities();
+  if (options.parent)
+    die_with_parent(*options.parent);
+  announce_pid();
+  execvp(options.program[0], options.program);
+  int code = errno == ENOENT ? kNotFound : kNotExecutable;
+  give_up(code, "cannot run '" + std::string(options.program[0]) + "': " + std::strerror(errno));
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+#include "selector.h"
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <mutex>
+
+#include "selector.skel.h"
+#include "socket.h"
+
+namespace spillway {
+namespace {
+
+// libbpf reports through one function for the whole process, while several threads may load at once: each
+// thread collects what concerns its own load.
+thread_local std::string *collected = nullptr;
+
+int collect(enum libbpf_print_level level, const char *format, va_list arguments) {
+  if (!collected || level == LIBBPF_DEBUG)
+    return 0;
+  char line[4096];
+  int length = std::vsnprintf(line, sizeof(line), format, arguments);
+  if (length > 0)
+    collected->append(line, std::min<std::size_t>(static_cast<std::size_t>(length), sizeof(line) - 1));
+  return length;
+}
+
+class CollectMessages {
+public:
+  CollectMessages() {
+    static std::once_flag once;
+    std::call_once(once, [] { libbpf_set_print(collect); });
+    collected = &text_;
+  }
+  ~CollectMessages() { collected = nullptr; }
+
+  // The end of a verifier log says what was wrong; its beginning may be a megabyte away.
+  std::string tail() const {
+    constexpr std::size_t most = 2000;
+    return text_.size() <= most ? text_ : text_.substr(text_.size() - most);
+  }
+
+private:
+  std::string text_;
+};
+
+template <typename Row> void sum_into(Row &total, const Row *per_cpu, int cpus) {
+  static_assert(sizeof(Row) % sizeof(std::uint64_t) == 0, "counters are 64-bit words only");
+  auto *to = reinterpret_cast<std::uint64_t *>(&total);
+  for (int cpu = 0; cpu < cpus; cpu++) {
+    auto *from = reinterpret_cast<const std::uint64_t *>(&per_cpu[cpu]);
+    for (std::size_t word = 0; word < sizeof(Row) / sizeof(std::uint64_t); word++)
+      to[word] += from[word];
+  }
+}
+
+Failure map_failure(int result, const char *what) { return Failure{-result, what, {}}; }
+
+} // namespace
+
+bool Selector::kernel_has_cast() {
+  struct btf *kernel = btf__load_vmlinux_btf();
+  if (!kernel)
+    return false;
+  bool found = btf__find_by_name_kind(kernel, "bpf_rdonly_cast", BTF_KIND_FUNC) > 0;
+  btf__free(kernel);
+  return found;
+}
+
+Result<UniqueFd> Selector::account_run_time() {
+  UniqueFd fd(bpf_enable_stats(BPF_STATS_RUN_TIME));
+  if (!fd.valid())
+    return Failure::last("bpf(BPF_ENABLE_STATS)");
+  return fd;
+}
+
+Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
+  CollectMessages messages;
+  std::unique_ptr<Selector> selector(new Selector(options.capacity));
+  selector->skeleton_ = selector_bpf__open();
+  if (!selector->skeleton_)
+    return Failure{errno, "bpf_object__open", messages.tail()};
+  auto &maps = selector->skeleton_->maps;
+  for (bpf_map *map : {maps.slots, maps.choices, maps.slot_counters, maps.readings})
+    bpf_map__set_max_entries(map, options.capacity);
+  bpf_map__set_max_entries(maps.sockets, options.capacity + SPILLWAY_EXTRA_SOCKETS);
+  if (options.sockmap)
+    bpf_map__set_type(maps.sockets, BPF_MAP_TYPE_SOCKMAP);
+  selector->skeleton_->rodata->read_by_cast = options.read_by_cast;
+  int error = selector_bpf__load(selector->skeleton_);
+  if (error != 0)
+    return Failure{-error, "bpf_object__load", messages.tail()};
+  return selector;
+}
+
+// The kernel frees a map some time after its last descriptor is closed, and until then its sockets belong to it: they
+// are taken out one by one, so that the next selector can have them at once.
+Selector::~Selector() {
+  if (skeleton_)
+    for (std::uint32_t key = 0; key < capacity_ + SPILLWAY_EXTRA_SOCKETS; key++)
+      bpf_map__delete_elem(skeleton_->maps.sockets, &key, sizeof(key), 0);
+  selector_bpf__destroy(skeleton_);
+}
+
+Result<> Selector::set_config(spillway_config config) {
+  std::uint32_t key = 0;
+  config.capacity = capacity_;
+  config.slots = std::min(config.slots, capacity_);
+  int result =
+      bpf_map__update_elem(skeleton_->maps.config, &key, sizeof(key), &config, sizeof(config), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM config)");
+  return Done{};
+}
+
+Result<std::uint64_t> Selector::address_of(int fd) const {
+  struct {
+    std::uint32_t fd;
+  } arguments{static_cast<std::uint32_t>(fd)};
+  LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &arguments, .ctx_size_in = sizeof(arguments));
+  auto expected = socket::cookie(fd);
+  if (!expected.ok())
+    return expected.failure();
+  // Another thread may open a file while the table of descriptors is read: then the cookie differs and it is
+  // read anew.
+  for (int attempt = 0; attempt < 8; attempt++) {
+    int result = bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.resolve), &run);
+    if (result != 0)
+      return map_failure(result, "bpf(PROG_TEST_RUN resolve)");
+    spillway_resolved answer{};
+    std::uint32_t key = 0;
+    result = bpf_map__lookup_elem(skeleton_->maps.resolved, &key, sizeof(key), &answer, sizeof(answer), 0);
+    if (result != 0)
+      return map_failure(result, "bpf(MAP_LOOKUP_ELEM resolved)");
+    if (run.retval == 0 && answer.sock != 0 && answer.cookie == expected.value())
+      return answer.sock;
+  }
+  return Failure{EAGAIN, "bpf(PROG_TEST_RUN resolve)", "the socket behind the descriptor could not be found"};
+}
+
+Result<> Selector::put_socket(std::uint32_t key, int fd) {
+  std::uint64_t value = static_cast<std::uint64_t>(fd);
+  int result =
+      bpf_map__update_elem(skeleton_->maps.sockets, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM sockets)");
+  return Done{};
+}
+
+Result<> Selector::set_slot(std::uint32_t slot, int fd, spillway_slot row) {
+  if (slot >= capacity_)
+    return Failure{ERANGE, "set_slot", {}};
+  auto address = address_of(fd);
+  if (!address.ok())
+    return address.failure();
+  auto put = put_socket(slot, fd);
+  if (!put.ok())
+    return put;
+  row.sock = address.value();
+  int result = bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &row, sizeof(row), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
+  return Done{};
+}
+
+Result<> Selector::update_slot(std::uint32_t slot, spillway_slot row) {
+  if (slot >= capacity_)
+    return Failure{ERANGE, "update_slot", {}};
+  spillway_slot current{};
+  int result = bpf_map__lookup_elem(skeleton_->maps.slots, &slot, sizeof(slot), &current, sizeof(current), 0);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_LOOKUP_ELEM slots)");
+  row.sock = current.sock;
+  result = bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &row, sizeof(row), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
+  return Done{};
+}
+
+Result<> Selector::clear_slot(std::uint32_t slot) {
+  if (slot >= capacity_)
+    return Failure{ERANGE, "clear_slot", {}};
+  spillway_slot nobody{};
+  int result =
+      bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &nobody, sizeof(nobody), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
+  result = bpf_map__delete_elem(skeleton_->maps.sockets, &slot, sizeof(slot), 0);
+  // ENOENT: the socket was closed or shut down, and the kernel took it out by itself; a SOCKMAP says EINVAL
+  // then.
+  if (result != 0 && result != -ENOENT && result != -EINVAL)
+    return map_failure(result, "bpf(MAP_DELETE_ELEM sockets)");
+  return Done{};
+}
+
+Result<> Selector::set_choices(const std::vector<spillway_choice> &choices) {
+  auto rows = static_cast<std::uint32_t>(std::min<std::size_t>(choices.size(), capacity_));
+  int map = bpf_map__fd(skeleton_->maps.choices);
+  for (std::uint32_t row = 0; row < rows; row++) {
+    int result = bpf_map_update_elem(map, &row, &choices[row], BPF_ANY);
+    if (result != 0)
+      return map_failure(result, "bpf(MAP_UPDATE_ELEM choices)");
+  }
+  return Done{};
+}
+
+Result<> Selector::set_sink(int fd) { return put_socket(capacity_ + SPILLWAY_SINK, fd); }
+
+Result<> Selector::clear_sink() {
+  std::uint32_t key = capacity_ + SPILLWAY_SINK;
+  int result = bpf_map__delete_elem(skeleton_->maps.sockets, &key, sizeof(key), 0);
+  if (result != 0 && result != -ENOENT && result != -EINVAL)
+    return map_failure(result, "bpf(MAP_DELETE_ELEM sockets)");
+  return Done{};
+}
+
+Result<> Selector::attach(int fd) {
+  int program = bpf_program__fd(skeleton_->progs.selector);
+  if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, &program, sizeof(program)) != 0)
+    return Failure::last("setsockopt(SO_ATTACH_REUSEPORT_EBPF)");
+  return Done{};
+}
+
+Result<spillway_counters> Selector::counters() const {
+  int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0)
+    return map_failure(cpus, "libbpf_num_possible_cpus");
+  std::vector<spillway_counters> rows(static_cast<std::size_t>(cpus));
+  std::uint32_t key = 0;
+  int result = bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.counters), &key, rows.data());
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_LOOKUP_ELEM counters)");
+  spillway_counters total{};
+  sum_into(total, rows.data(), cpus);
+  return total;
+}
+
+Result<std::vector<spillway_slot_counters>> Selector::slot_counters(std::uint32_t slots) const {
+  int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0)
+    return map_failure(cpus, "libbpf_num_possible_cpus");
+  int map = bpf_map__fd(skeleton_->maps.slot_counters);
+  std::vector<spillway_slot_counters> totals(std::min(slots, capacity_));
+  std::vector<spillway_slot_counters> rows(static_cast<std::size_t>(cpus));
+  for (std::uint32_t slot = 0; slot < totals.size(); slot++) {
+    int result = bpf_map_lookup_elem(map, &slot, rows.data());
+    if (result != 0)
+      return map_failure(result, "bpf(MAP_LOOKUP_ELEM slot_counters)");
+    sum_into(totals[slot], rows.data(), cpus);
+  }
+  return totals;
+}
+
+Result<std::vector<spillway_reading>> Selector::readings(std::uint32_t slots) const {
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  int result = bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.inspect), &run);
+  if (result != 0)
+    return map_failure(result, "bpf(PROG_TEST_RUN inspect)");
+  int map = bpf_map__fd(skeleton_->maps.readings);
+  std::vector<spillway_reading> rows(std::min(slots, capacity_));
+  for (std::uint32_t slot = 0; slot < rows.size(); slot++) {
+    result = bpf_map_lookup_elem(map, &slot, &rows[slot]);
+    if (result != 0)
+      return map_failure(result, "bpf(MAP_LOOKUP_ELEM readings)");
+  }
+  return rows;
+}
+
+Result<Selector::RunTime> Selector::run_time() const {
+  struct bpf_prog_info info {};
+  std::uint32_t length = sizeof(info);
+  int result = bpf_obj_get_info_by_fd(bpf_program__fd(skeleton_->progs.selector), &info, &length);
+  if (result != 0)
+    return map_failure(result, "bpf(OBJ_GET_INFO_BY_FD)");
+  return RunTime{info.run_cnt, info.run_time_ns};
+}
+
+} // namespace spillway

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+//
+// The selector of one group: opens and loads the BPF objects, keeps their maps, attaches the program. No
+// N-API.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bpf/layout.h"
+#include "result.h"
+#include "unique_fd.h"
+
+struct selector_bpf;
+
+namespace spillway {
+
+class Selector {
+public:
+  struct Options {
+    std::uint32_t capacity = SPILLWAY_MAX_SLOTS; // slots the maps have, 1 to SPILLWAY_MAX_SLOTS
+    bool sockmap = false;                        // a SOCKMAP for sk_lookup as well; needs CAP_NET_ADMIN
+    bool read_by_cast = true;                    // false: the fallback for kernels before 6.2
+  };
+
+  struct RunTime {
+    std::uint64_t runs;
+    std::uint64_t nanoseconds;
+  };
+
+  // Whether the running kernel has bpf_rdonly_cast. Only then may Options::read_by_cast be set.
+  static bool kernel_has_cast();
+  // Makes the kernel account run times of all programs for as long as the descriptor lives. Needs
+  // CAP_SYS_ADMIN.
+  static Result<UniqueFd> account_run_time();
+
+  static Result<std::unique_ptr<Selector>> load(const Options &options);
+  ~Selector();
+  Selector(const Selector &) = delete;
+  Selector &operator=(const Selector &) = delete;
+
+  std::uint32_t capacity() const { return capacity_; }
+
+  // `slots`, `policy` and so on as the layout has them; the capacity is filled in.
+  Result<> set_config(spillway_config config);
+  // Puts a listener into a slot, in the place of the one before. `row.sock` is found by `fd`.
+  Result<> set_slot(std::uint32_t slot, int fd, spillway_slot row);
+  // Changes limit, weight and flags of a slot and leaves its listener alone.
+  Result<> update_slot(std::uint32_t slot, spillway_slot row);
+  // The row is emptied before the socket leaves the map, so that nobody reads an address that is about to go.
+  Result<> clear_slot(std::uint32_t slot);
+  Result<> set_choices(const std::vector<spillway_choice> &choices);
+  Result<> set_sink(int fd);
+  Result<> clear_sink();
+
+  // From here on the program decides for the whole reuseport group of `fd`.
+  Result<> attach(int fd);
+
+  Result<spillway_counters> counters() const;
+  Result<std::vector<spillway_slot_counters>> slot_counters(std::uint32_t slots) const;
+  Result<std::vector<spillway_reading>> readings(std::uint32_t slots) const;
+  Result<RunTime> run_time() const;
+
+private:
+  explicit Selector(std::uint32_t capacity) : capacity_(capacity) {}
+  Result<std::uint64_t> address_of(int fd) const;
+  Result<> put_socket(std::uint32_t key, int fd);
+
+  std::uint32_t capacity_;
+  selector_bpf *skeleton_ = nullptr;
+};
+
+} // namespace spillway

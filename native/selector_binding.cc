@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+#include "selector_binding.h"
+
+#include <cstddef>
+
+#include "errors.h"
+#include "socket_binding.h"
+
+namespace spillway {
+namespace {
+
+Napi::Value done(Napi::Env env, Result<> result) {
+  if (!result.ok())
+    throw_failure(env, result.failure());
+  return env.Undefined();
+}
+
+std::uint32_t word(const Napi::CallbackInfo &info, std::size_t index) {
+  return info[index].As<Napi::Number>().Uint32Value();
+}
+
+std::uint32_t field(const Napi::Object &object, const char *name) {
+  return object.Get(name).As<Napi::Number>().Uint32Value();
+}
+
+int socket_fd(const Napi::CallbackInfo &info, std::size_t index) {
+  return SocketBinding::Unwrap(info[index].As<Napi::Object>())->fd();
+}
+
+spillway_slot slot_row(const Napi::Object &object) {
+  spillway_slot row{};
+  row.limit = field(object, "limit");
+  row.weight = field(object, "weight");
+  row.flags = field(object, "flags");
+  row.address = field(object, "address");
+  return row;
+}
+
+// Counters as doubles: exact up to 2^53, which a connection per nanosecond reaches after a hundred days.
+template <typename Row> Napi::Float64Array as_doubles(Napi::Env env, const Row *rows, std::size_t count) {
+  constexpr std::size_t words = sizeof(Row) / sizeof(std::uint64_t);
+  auto array = Napi::Float64Array::New(env, count * words);
+  auto *from = reinterpret_cast<const std::uint64_t *>(rows);
+  for (std::size_t index = 0; index < count * words; index++)
+    array[index] = static_cast<double>(from[index]);
+  return array;
+}
+
+} // namespace
+
+Napi::Function SelectorBinding::define(Napi::Env env) {
+  return DefineClass(env, "Selector",
+                     {
+                         InstanceMethod<&SelectorBinding::set_config>("setConfig"),
+                         InstanceMethod<&SelectorBinding::set_slot>("setSlot"),
+                         InstanceMethod<&SelectorBinding::update_slot>("updateSlot"),
+                         InstanceMethod<&SelectorBinding::clear_slot>("clearSlot"),
+                         InstanceMethod<&SelectorBinding::set_choices>("setChoices"),
+                         InstanceMethod<&SelectorBinding::set_sink>("setSink"),
+                         InstanceMethod<&SelectorBinding::clear_sink>("clearSink"),
+                         InstanceMethod<&SelectorBinding::attach>("attach"),
+                         InstanceMethod<&SelectorBinding::counters>("counters"),
+                         InstanceMethod<&SelectorBinding::slot_counters>("slotCounters"),
+                         InstanceMethod<&SelectorBinding::readings>("readings"),
+                         InstanceMethod<&SelectorBinding::run_time>("runTime"),
+                         InstanceMethod<&SelectorBinding::close>("close"),
+                     });
+}
+
+SelectorBinding::SelectorBinding(const Napi::CallbackInfo &info) : Napi::ObjectWrap<SelectorBinding>(info) {
+  auto object = info[0].As<Napi::Object>();
+  Selector::Options options;
+  options.capacity = field(object, "capacity");
+  options.sockmap = object.Get("sockmap").ToBoolean();
+  options.read_by_cast = object.Get("readByCast").ToBoolean();
+  auto loaded = Selector::load(options);
+  if (!loaded.ok()) {
+    throw_failure(info.Env(), loaded.failure());
+    return;
+  }
+  selector_ = std::move(loaded.value());
+}
+
+bool SelectorBinding::open(Napi::Env env) const {
+  if (!selector_)
+    throw_failure(env, Failure{EBADF, "selector", "it was closed"});
+  return selector_ != nullptr;
+}
+
+Napi::Value SelectorBinding::set_config(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto object = info[0].As<Napi::Object>();
+  spillway_config config{};
+  config.slots = field(object, "slots");
+  config.policy = field(object, "policy");
+  config.overflow = field(object, "overflow");
+  config.migrate = field(object, "migrate");
+  config.rank_by_young = field(object, "rankByYoung");
+  return done(info.Env(), selector_->set_config(config));
+}
+
+Napi::Value SelectorBinding::set_slot(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto row = slot_row(info[2].As<Napi::Object>());
+  return done(info.Env(), selector_->set_slot(word(info, 0), socket_fd(info, 1), row));
+}
+
+Napi::Value SelectorBinding::update_slot(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->update_slot(word(info, 0), slot_row(info[1].As<Napi::Object>())));
+}
+
+Napi::Value SelectorBinding::clear_slot(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->clear_slot(word(info, 0)));
+}
+
+// A Uint32Array with threshold and alias in turn.
+Napi::Value SelectorBinding::set_choices(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto words = info[0].As<Napi::Uint32Array>();
+  std::vector<spillway_choice> choices;
+  for (std::size_t index = 0; index + 1 < words.ElementLength(); index += 2)
+    choices.push_back(spillway_choice{words[index], words[index + 1]});
+  return done(info.Env(), selector_->set_choices(choices));
+}
+
+Napi::Value SelectorBinding::set_sink(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->set_sink(socket_fd(info, 0)));
+}
+
+Napi::Value SelectorBinding::clear_sink(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->clear_sink());
+}
+
+Napi::Value SelectorBinding::attach(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->attach(socket_fd(info, 0)));
+}
+
+Napi::Value SelectorBinding::counters(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result = selector_->counters();
+  if (result.ok())
+    return as_doubles(info.Env(), &result.value(), 1);
+  throw_failure(info.Env(), result.failure());
+  return info.Env().Undefined();
+}
+
+Napi::Value SelectorBinding::slot_counters(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result = selector_->slot_counters(word(info, 0));
+  if (result.ok())
+    return as_doubles(info.Env(), result.value().data(), result.value().size());
+  throw_failure(info.Env(), result.failure());
+  return info.Env().Undefined();
+}
+
+Napi::Value SelectorBinding::readings(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result = selector_->readings(word(info, 0));
+  if (!result.ok()) {
+    throw_failure(info.Env(), result.failure());
+    return info.Env().Undefined();
+  }
+  constexpr std::size_t words = sizeof(spillway_reading) / sizeof(std::uint32_t);
+  auto &rows = result.value();
+  auto array = Napi::Uint32Array::New(info.Env(), rows.size() * words);
+  auto *from = reinterpret_cast<const std::uint32_t *>(rows.data());
+  std::copy(from, from + rows.size() * words, array.Data());
+  return array;
+}
+
+Napi::Value SelectorBinding::run_time(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result = selector_->run_time();
+  if (!result.ok()) {
+    throw_failure(info.Env(), result.failure());
+    return info.Env().Undefined();
+  }
+  auto object = Napi::Object::New(info.Env());
+  object.Set("runs", static_cast<double>(result.value().runs));
+  object.Set("nanoseconds", static_cast<double>(result.value().nanoseconds));
+  return object;
+}
+
+Napi::Value SelectorBinding::close(const Napi::CallbackInfo &info) {
+  selector_.reset();
+  return info.Env().Undefined();
+}
+
+Napi::Value kernel_has_cast(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), Selector::kernel_has_cast());
+}
+
+// The descriptor is the caller's; accounting ends when it is closed.
+Napi::Value account_run_time(const Napi::CallbackInfo &info) {
+  auto fd = Selector::account_run_time();
+  if (fd.ok())
+    return Napi::Number::New(info.Env(), fd.value().release());
+  throw_failure(info.Env(), fd.failure());
+  return info.Env().Undefined();
+}
+
+Napi::Object layout(Napi::Env env) {
+  auto object = Napi::Object::New(env);
+#define NUMBER(name) object.Set(#name, static_cast<double>(name))
+#define OFFSET(type, member) object.Set(#type "." #member, static_cast<double>(offsetof(struct type, member)))
+#define SIZE(type) object.Set("sizeof " #type, static_cast<double>(sizeof(struct type)))
+  NUMBER(SPILLWAY_MAX_SLOTS);
+  NUMBER(SPILLWAY_POLICY_HASH);
+  NUMBER(SPILLWAY_POLICY_TWO_CHOICES);
+  NUMBER(SPILLWAY_POLICY_LEAST_QUEUE);
+  NUMBER(SPILLWAY_OVERFLOW_DROP);
+  NUMBER(SPILLWAY_OVERFLOW_RESET);
+  NUMBER(SPILLWAY_KIND_SYN);
+  NUMBER(SPILLWAY_KIND_COOKIE_ACK);
+  NUMBER(SPILLWAY_KIND_MIGRATION);
+  NUMBER(SPILLWAY_KIND_STRAY);
+  NUMBER(SPILLWAY_KINDS);
+  NUMBER(SPILLWAY_OUTCOME_FIRST);
+  NUMBER(SPILLWAY_OUTCOME_REDIRECTED);
+  NUMBER(SPILLWAY_OUTCOME_DROPPED);
+  NUMBER(SPILLWAY_OUTCOME_RESET);
+  NUMBER(SPILLWAY_OUTCOME_FAILED);
+  NUMBER(SPILLWAY_OUTCOMES);
+  NUMBER(SPILLWAY_SLOT_ENABLED);
+  SIZE(spillway_slot_counters);
+  OFFSET(spillway_slot_counters, syn);
+  OFFSET(spillway_slot_counters, cookie_ack);
+  OFFSET(spillway_slot_counters, migrated);
+  OFFSET(spillway_slot_counters, redirected_in);
+  OFFSET(spillway_slot_counters, redirected_out);
+  SIZE(spillway_counters);
+  OFFSET(spillway_counters, decisions);
+  OFFSET(spillway_counters, stale);
+  SIZE(spillway_reading);
+  OFFSET(spillway_reading, queue);
+  OFFSET(spillway_reading, half_open);
+  OFFSET(spillway_reading, young);
+  OFFSET(spillway_reading, own_limit);
+  SIZE(spillway_choice);
+  OFFSET(spillway_choice, threshold);
+  OFFSET(spillway_choice, alias);
+#undef NUMBER
+#undef OFFSET
+#undef SIZE
+  return object;
+}
+
+} // namespace spillway

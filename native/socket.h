@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+//
+// TCP listeners: create, bind, listen, inspect, duplicate, shut down. Plain system calls, no N-API, no
+// policy.
+#pragma once
+
+#include <linux/filter.h>
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "result.h"
+#include "unique_fd.h"
+
+namespace spillway {
+
+struct Endpoint {
+  std::string address; // numeric, IPv6 without brackets, with "%scope" where it has one
+  int port = 0;
+  int family = AF_INET;
+};
+
+// What kind of socket a descriptor is, asked before anything is done to it.
+struct SocketKind {
+  bool is_socket = false;
+  int family = 0;   // SO_DOMAIN
+  int type = 0;     // SO_TYPE
+  int protocol = 0; // SO_PROTOCOL
+  bool listening = false;
+  bool reuse_port = false;
+};
+
+struct AcceptQueue {
+  std::uint32_t length; // connections that wait to be accepted
+  std::uint32_t limit;  // the backlog in force; the queue holds one more
+};
+
+namespace socket {
+
+// A non-blocking, close-on-exec TCP socket. `family` is AF_INET or AF_INET6.
+Result<UniqueFd> create(int family);
+// A close-on-exec duplicate; both names refer to one open socket.
+Result<UniqueFd> duplicate(int fd);
+Result<> bind(int fd, const Endpoint &endpoint);
+// Called again on a listener it only changes the backlog; after shutdown() it brings the socket back to its
+// port.
+Result<> listen(int fd, int backlog);
+// Stops listening. The kernel moves the queue to the siblings when a program of the group lets it.
+Result<> shutdown(int fd);
+Result<Endpoint> local_endpoint(int fd);
+SocketKind kind(int fd);
+Result<std::uint64_t> cookie(int fd);
+
+Result<int> get_int(int fd, int level, int name);
+Result<> set_int(int fd, int level, int name, int value);
+Result<std::string> get_text(int fd, int level, int name);
+Result<> set_text(int fd, int level, int name, const std::string &value);
+
+// TCP_INFO of a listener: tcpi_unacked is the queue's length, tcpi_sacked its limit (net/ipv4/tcp.c,
+// tcp_get_info).
+Result<AcceptQueue> accept_queue(int fd);
+// SO_MEMINFO: what the kernel itself dropped at this listener, including what a socket filter discarded.
+Result<std::uint32_t> drops(int fd);
+
+// The next queued connection, close-on-exec and non-blocking; an invalid descriptor when nobody waits.
+Result<UniqueFd> accept(int fd);
+
+// A filter on the socket itself that accepts nothing: every segment for it is discarded without an answer.
+Result<> discard_everything(int fd);
+// SO_ATTACH_REUSEPORT_CBPF for the whole group of `fd`; replaces whatever program it had. Needs no privilege.
+Result<> attach_classic(int fd, std::vector<sock_filter> &program);
+// Takes any program off the group of `fd`. A group without one is left as it is.
+Result<> detach_program(int fd);
+
+} // namespace socket
+} // namespace spillway

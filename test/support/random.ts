@@ -1,0 +1,22 @@
+/** Random numbers for tests that must be the same in every run: mulberry32 by Tommy Ettinger (public domain). */
+export interface Random {
+  /** The next whole number from 0 to 2³² − 1. */
+  word(): number;
+  /** The next whole number from `low` to `high`, both included. */
+  between(low: number, high: number): number;
+}
+
+export function seededRandom(seed: number): Random {
+  const word = mulberry32(seed);
+  return { word, between: (low, high) => low + Math.floor((word() / 2 ** 32) * (high - low + 1)) };
+}
+
+function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return (mixed ^ (mixed >>> 14)) >>> 0;
+  };
+}
