@@ -22,10 +22,10 @@ const KEEP_ALL = RANGE - 1;
 export function buildChoices(weights: readonly number[]): Uint32Array {
   const sum = sumOf(weights);
   const choices = keepAll(weights.length);
-  if (sum === 0) return choices;
 
   // In units of 1/rows of a weight, a full row holds `sum` and a slot has weight × rows to spread: both are whole
   // numbers, so that nothing is lost to rounding while shares move from row to row, and every row is full at the end.
+  // Without any weight a full row holds nothing, so that nobody is short to begin with.
   const rest = weights.map((weight) => weight * weights.length);
   const short = rowsWhere(rest, (share) => share < sum);
   const long = rowsWhere(rest, (share) => share > sum);

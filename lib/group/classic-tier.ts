@@ -38,6 +38,7 @@ export class ClassicTier implements Tier {
   #attached = '';
   #handedOver = 0;
   #stopped = false;
+  #warned = false;
 
   constructor(group: GroupState, name: 'cbpf' | 'none') {
     this.name = name;
@@ -141,7 +142,11 @@ export class ClassicTier implements Tier {
 
   #look(): void {
     if (this.#stopped) return;
-    this.#attach();
+    try {
+      this.#attach();
+    } catch (error) {
+      this.#keepServing(error as Error);
+    }
     this.#quiet = this.#present().some(({ socket }) => socket.acceptQueue().length > 0) ? 0 : this.#quiet + 1;
     if (this.#quiet > QUIET_LOOKS) {
       this.#watch?.arm();
@@ -149,6 +154,21 @@ export class ClassicTier implements Tier {
     }
     this.#looking = setTimeout(() => this.#look(), LOOK_EVERY);
     this.#looking.unref();
+  }
+
+  /**
+   * The kernel has no memory for this program: a long one may be larger than net.core.optmem_max. A listener that is
+   * full may then be named again, and the kernel drops what it gets; nothing else is lost.
+   */
+  #keepServing(error: Error): void {
+    if (!this.#warned) {
+      process.emitWarning(`full listeners are not avoided for now: ${error.message}`, {
+        code: 'SPILLWAY_CBPF',
+        detail: 'Raise net.core.optmem_max, or use the selector ebpf.',
+      });
+    }
+    this.#warned = true;
+    this.#attached = '';
   }
 
   /** A program may have called listen() with its own backlog; here the kernel's limit is the only one in force. */

@@ -1,0 +1,74 @@
+/**
+ * Writes the documentation pages that are made of tables in the code: docs/options.md and docs/errors.md. A test
+ * compares the pages with the tables, so that they cannot drift apart.
+ *
+ *     npm run docs
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const cell = (text) => text.replaceAll('|', '\\|');
+const code = (value) =>
+  value === undefined ? "the kernel's" : `\`${JSON.stringify(value).replaceAll('"', "'")}\``;
+
+function givenBelowEbpf(row, selectors) {
+  const limited = selectors.filter((selector) => row.gives[selector] !== 'all');
+  if (limited.length === 0) return 'all';
+  const whole = selectors.filter((selector) => row.gives[selector] === 'all').map((name) => `\`${name}\``);
+  const only = limited.map((selector) => `\`${selector}\`: ${row.gives[selector].map(code).join(', ')} only`);
+  return [...whole, ...only].join('; ');
+}
+
+export function optionPage(options, { defaultFor, selectors }) {
+  const rows = Object.entries(options).map(([name, row]) => {
+    const ebpf = defaultFor('ebpf', name);
+    const lower = defaultFor('cbpf', name);
+    const initial = ebpf === lower ? code(ebpf) : `${code(ebpf)}; below \`ebpf\` ${code(lower)}`;
+    return `| \`${name}\` | ${[cell(row.range), initial, row.scope, row.live ? 'live' : 'fixed', givenBelowEbpf(row, selectors), cell(row.text)].join(' | ')} |`;
+  });
+  return `# Options
+
+<!-- Made by \`npm run docs\` from lib/group/options.ts. -->
+
+Given to \`SocketGroup.open()\` or \`of()\`, read with \`getOption(name[, slot])\`, changed with
+\`setOption(name, value[, slot])\`. A live option is in force when the call returns, and no connection is lost over it.
+A value the selector in force cannot give is an error, never an approximation.
+
+Scope: \`group\`, one value; \`slot\`, may differ by slot; \`listener\`, a socket option of every listener, which accepted
+connections inherit and which reads back as the kernel has it.
+
+| option | type and range | default | scope | when | selectors that give it | what it does |
+|---|---|---|---|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+export function errorPage(errors) {
+  const rows = Object.entries(errors).map(
+    ([name, { means, hint }]) => `| \`${name}\` | ${cell(means)} | ${cell(hint)} |`,
+  );
+  return `# Error codes
+
+<!-- Made by \`npm run docs\` from lib/errors.ts. -->
+
+Every error Spillway throws on purpose is a \`SpillwayError\` with a stable \`code\`. Its \`message\` names what was wrong,
+its \`hint\` what to do; where the operating system said no, \`syscall\`, \`errno\` and \`cause\` tell what it said.
+
+| code | meaning | what to do |
+|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+async function main() {
+  const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+  const compiled = (file) => import(pathToFileURL(join(root, 'dist', 'lib', file)).href);
+  const { OPTIONS, defaultFor, SELECTORS } = await compiled('group/options.js');
+  const { ERRORS } = await compiled('errors.js');
+  mkdirSync(join(root, 'docs'), { recursive: true });
+  writeFileSync(join(root, 'docs', 'options.md'), optionPage(OPTIONS, { defaultFor, selectors: SELECTORS }));
+  writeFileSync(join(root, 'docs', 'errors.md'), errorPage(ERRORS));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
