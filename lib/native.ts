@@ -39,8 +39,8 @@ export interface NativeSocket {
   setInt(level: number, name: number, value: number): void;
   getText(level: number, name: number): string;
   setText(level: number, name: number, value: string): void;
-  /** Length and limit of the accept queue (TCP_INFO); works without any privilege, on listeners only. */
-  acceptQueue(): { length: number; limit: number };
+  /** Length and limit of the accept queue (TCP_INFO); undefined when the socket does not listen. Needs no privilege. */
+  acceptQueue(): { length: number; limit: number } | undefined;
   /** What the kernel dropped at this socket by itself, modulo 2³² (SO_MEMINFO). */
   drops(): number;
   /** The next queued connection's descriptor, the caller's from then on; −1 when nobody waits. */

@@ -182,8 +182,8 @@ Result<AcceptQueue> accept_queue(int fd) {
   if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
     return Failure::last("getsockopt(TCP_INFO)");
   if (info.tcpi_state != TCP_LISTEN)
-    return Failure{EINVAL, "getsockopt(TCP_INFO)", "the socket does not listen"};
-  return AcceptQueue{info.tcpi_unacked, info.tcpi_sacked};
+    return AcceptQueue{};
+  return AcceptQueue{true, info.tcpi_unacked, info.tcpi_sacked};
 }
 
 Result<std::uint32_t> drops(int fd) {
@@ -195,6 +195,9 @@ Result<std::uint32_t> drops(int fd) {
 }
 
 Result<UniqueFd> accept(int fd) {
+  int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || (!(flags & O_NONBLOCK) && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
+    return Failure::last("fcntl(F_SETFL)");
   for (;;) {
     UniqueFd connection(::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (connection.valid())

@@ -33,8 +33,9 @@ struct SocketKind {
 };
 
 struct AcceptQueue {
-  std::uint32_t length; // connections that wait to be accepted
-  std::uint32_t limit;  // the backlog in force; the queue holds one more
+  bool listening = false;
+  std::uint32_t length = 0; // connections that wait to be accepted
+  std::uint32_t limit = 0;  // the backlog in force; the queue holds one more
 };
 
 namespace socket {
@@ -64,7 +65,9 @@ Result<AcceptQueue> accept_queue(int fd);
 // SO_MEMINFO: what the kernel itself dropped at this listener, including what a socket filter discarded.
 Result<std::uint32_t> drops(int fd);
 
-// The next queued connection, close-on-exec and non-blocking; an invalid descriptor when nobody waits.
+// The next queued connection, close-on-exec and non-blocking; an invalid descriptor when nobody waits. A
+// blocking listener is made non-blocking first, for all who hold it: another holder may take the connection
+// that was seen.
 Result<UniqueFd> accept(int fd);
 
 // A filter on the socket itself that accepts nothing: every segment for it is discarded without an answer.

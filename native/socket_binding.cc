@@ -123,6 +123,8 @@ Napi::Value SocketBinding::accept_queue(const Napi::CallbackInfo &info) {
     throw_failure(info.Env(), queue.failure());
     return info.Env().Undefined();
   }
+  if (!queue.value().listening)
+    return info.Env().Undefined();
   auto object = Napi::Object::New(info.Env());
   object.Set("length", queue.value().length);
   object.Set("limit", queue.value().limit);

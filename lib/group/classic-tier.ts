@@ -12,7 +12,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { type NativeQueueWatch, type NativeSocket, native } from '../native.js';
 import { buildClassicProgram } from './classic.js';
 import { halfOpenAt, listenersAt } from './endpoint.js';
-import type { GroupState, Member, Tier, TierCounts } from './tier.js';
+import { type GroupState, type Member, reachable, type Tier, type TierCounts } from './tier.js';
 
 /** Milliseconds between two looks at the queues while something is queued. */
 const LOOK_EVERY = 1;
@@ -45,7 +45,7 @@ export class ClassicTier implements Tier {
     this.#group = group;
     this.#order = listenersAt(group.endpoint).map(({ inode }) => inode);
     if (name === 'none') {
-      this.#present()[0]?.socket.detachProgram();
+      reachable(group.members)?.detachProgram();
       return;
     }
     this.#attach();
@@ -88,9 +88,7 @@ export class ClassicTier implements Tier {
     this.#stopped = true;
     clearTimeout(this.#looking);
     this.#watch?.close();
-    this.#present()
-      .find(({ socket }) => socket.fd >= 0)
-      ?.socket.detachProgram();
+    reachable(this.#group.members)?.detachProgram();
   }
 
   #present(): Member[] {
@@ -121,14 +119,12 @@ export class ClassicTier implements Tier {
   #close(socket: NativeSocket, inode: number): void {
     const index = this.#order.indexOf(inode);
     const last = this.#order.length - 1;
-    const moved = this.#order[last];
-    if (index >= 0 && moved !== undefined) {
+    if (index >= 0) {
       const steady = this.#entries().filter((entry) => entry.index !== index && entry.index !== last);
       this.#attachEntries(steady.length > 0 ? steady : [{ index: last, weight: 1 }]);
       // Other processes may hold the listener as well: shutting it down is what takes it out of the group.
       socket.shutdown();
-      this.#order[index] = moved;
-      this.#order.pop();
+      this.#forget(inode);
     }
     socket.close();
     this.#leaving.delete(inode);
@@ -147,7 +143,9 @@ export class ClassicTier implements Tier {
     } catch (error) {
       this.#keepServing(error as Error);
     }
-    this.#quiet = this.#present().some(({ socket }) => socket.acceptQueue().length > 0) ? 0 : this.#quiet + 1;
+    this.#quiet = this.#present().some(({ socket }) => (socket.acceptQueue()?.length ?? 0) > 0)
+      ? 0
+      : this.#quiet + 1;
     if (this.#quiet > QUIET_LOOKS) {
       this.#watch?.arm();
       return;
@@ -173,14 +171,29 @@ export class ClassicTier implements Tier {
 
   /** A program may have called listen() with its own backlog; here the kernel's limit is the only one in force. */
   #keepLimit({ socket, limit }: Member): void {
-    if (socket.acceptQueue().limit !== limit) socket.listen(limit);
+    const queue = socket.acceptQueue();
+    if (queue && queue.limit !== limit) socket.listen(limit);
+  }
+
+  /** A listener has left the kernel's group: the last one takes its index. */
+  #forget(inode: number): void {
+    const index = this.#order.indexOf(inode);
+    if (index < 0) return;
+    const last = this.#order.pop();
+    if (index < this.#order.length && last !== undefined) this.#order[index] = last;
   }
 
   #entries(): { index: number; weight: number }[] {
-    const candidates = this.#present().flatMap(({ inode, socket, weight, enabled, limit }) => {
+    const listening = this.#present().flatMap((member) => {
+      const queue = member.socket.acceptQueue();
+      if (queue) return [{ ...member, room: queue.length <= member.limit }];
+      // Shut down by somebody who holds it too: it is no longer in the kernel's group.
+      this.#forget(member.inode);
+      return [];
+    });
+    const candidates = listening.flatMap(({ inode, weight, enabled, room }) => {
       const index = this.#order.indexOf(inode);
-      if (index < 0 || !enabled) return [];
-      return [{ index, weight, room: socket.acceptQueue().length <= limit }];
+      return index < 0 || !enabled ? [] : [{ index, weight, room }];
     });
     const withRoom = candidates.filter(({ room }) => room);
     // Nobody has room: whoever is chosen, the kernel drops at the full queue.
@@ -194,16 +207,16 @@ export class ClassicTier implements Tier {
     } else if (this.#leaving.size > 0) {
       this.#attachEntries(this.#entries());
     } else if (this.#attached !== '') {
-      this.#present()[0]?.socket.detachProgram();
+      reachable(this.#group.members)?.detachProgram();
       this.#attached = '';
     }
   }
 
   #attachEntries(entries: readonly { index: number; weight: number }[]): void {
     const key = entries.map(({ index, weight }) => `${index}*${weight}`).join();
-    const first = this.#present()[0];
-    if (key === this.#attached || key === '' || !first) return;
-    first.socket.attachClassic(buildClassicProgram(entries));
+    const socket = reachable(this.#group.members);
+    if (key === this.#attached || key === '' || !socket) return;
+    socket.attachClassic(buildClassicProgram(entries));
     this.#attached = key;
   }
 }

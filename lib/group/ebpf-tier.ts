@@ -11,7 +11,14 @@ import {
   SLOT_COUNTERS,
   SLOT_ENABLED,
 } from './layout.js';
-import type { GroupState, Member, SlotCount, Tier, TierCounts } from './tier.js';
+import {
+  type GroupState,
+  type Member,
+  reachable,
+  type SlotCount,
+  type Tier,
+  type TierCounts,
+} from './tier.js';
 
 export interface EbpfOptions {
   /** How the program reads a listener: `cast` needs Linux 6.2, `probe` works before it, `auto` takes what works. */
@@ -50,8 +57,8 @@ export class EbpfTier implements Tier {
       // The filter comes before listen(): nobody may find a listener that answers but never accepts.
       this.#sink.discardEverything();
       this.#configure();
-      const first = group.members.find((member) => member !== undefined);
-      if (first) this.#selector.attach(first.socket);
+      const socket = reachable(group.members);
+      if (socket) this.#selector.attach(socket);
       this.#sink.listen(0);
       this.#selector.setSink(this.#sink);
     } catch (error) {
@@ -119,8 +126,7 @@ export class EbpfTier implements Tier {
     // The sink leaves before the program does: the kernel's plain hash would feed it.
     this.#sink?.close();
     this.#sink = undefined;
-    const first = this.#group.members.find((member) => member !== undefined && member.socket.fd >= 0);
-    first?.socket.detachProgram();
+    reachable(this.#group.members)?.detachProgram();
     this.#selector.close();
   }
 

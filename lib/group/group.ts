@@ -54,6 +54,8 @@ export interface OpenOptions extends CommonOptions {
 export interface SocketStats {
   slot: number;
   fd: number;
+  /** False when a program has shut the listener down behind the group's back. */
+  listening: boolean;
   enabled: boolean;
   weight: number;
   /** Connections waiting to be accepted. */
@@ -129,6 +131,11 @@ function checkOpening(given: Record<string, unknown>): z.infer<typeof OPENING> {
 
 /** Inodes of the sockets that are in a group of this process, to refuse them to a second one in every tier. */
 const claimed = new Set<number>();
+
+/** The backlog in force at a listener. */
+function limitOf(socket: NativeSocket): number {
+  return socket.acceptQueue()?.limit ?? 0;
+}
 
 const unknownCount: SlotCount = { halfOpen: null, chosen: null, redirectedIn: null, redirectedOut: null };
 
@@ -358,10 +365,11 @@ export class SocketGroup {
       sockets.push({
         slot,
         fd: member.socket.fd,
+        listening: queue !== undefined,
         enabled: member.enabled,
         weight: member.weight,
-        queue: queue.length,
-        limit: Math.min(member.limit, queue.limit),
+        queue: queue?.length ?? 0,
+        limit: Math.min(member.limit, queue?.limit ?? 0),
         ...(counts.slots[slot] ?? unknownCount),
         kernelDrops: (this.#pastDrops[slot] ?? 0) + member.socket.drops(),
       });
@@ -407,7 +415,7 @@ export class SocketGroup {
 
   /**
    * Puts a fresh socket (or a duplicate of the listener behind `fd`) into a slot, with the options of the one before,
-   * whose queue goes to the siblings.
+   * whose queue goes to the siblings. A program that still accepts from the old one gets EINVAL from then on.
    */
   async replace(slot: number, fd?: number): Promise<void> {
     this.#assertOpen();
@@ -420,7 +428,7 @@ export class SocketGroup {
 
   /**
    * Takes a socket out of the group and closes it; its queue goes to the siblings. The slot stays empty until `add()`.
-   * The promise is fulfilled when nothing more can arrive at it.
+   * The promise is fulfilled when nothing more can arrive at it. A program that still accepts from it gets EINVAL.
    *
    * @throws {SpillwayError} `ERR_SPILLWAY_NO_SIBLING` when no enabled socket could take the queue.
    */
@@ -480,7 +488,7 @@ export class SocketGroup {
       socket,
       inode: inodeOf(socket),
       // As the kernel has it: it caps a larger backlog at net.core.somaxconn, and an adopted listener keeps its own.
-      limit: socket.acceptQueue().limit,
+      limit: limitOf(socket),
       weight: this.#asked.weight ?? 1,
       enabled: this.#asked.enabled ?? true,
     };
@@ -571,7 +579,7 @@ export class SocketGroup {
     for (const member of slot === undefined ? this.#present() : [this.#at(slot)]) {
       if (name === 'backlog') {
         member.socket.listen(value as number);
-        member.limit = member.socket.acceptQueue().limit;
+        member.limit = limitOf(member.socket);
       } else if (name === 'weight') member.weight = value as number;
       else if (name === 'enabled') member.enabled = value as boolean;
     }

@@ -7,6 +7,7 @@ import { native } from '../native.js';
 import { CAPABILITIES, type CapabilityName, hasCapability, KERNEL_BTF } from './capability.js';
 import { SocketGroup } from './group.js';
 import { SELECTORS, type SelectorName } from './options.js';
+import { whyNotEbpf } from './why.js';
 
 /** Kernel parameters that decide about accept queues and handshakes; see ip-sysctl.rst and sysctl/net.rst. */
 export const PARAMETERS = [
@@ -72,6 +73,8 @@ export interface Trial {
   works: boolean;
   /** Why it does not work, in a sentence; null when it does. */
   why: string | null;
+  /** What the kernel or libbpf had to say about it besides, in lines; null when nothing. */
+  detail: string | null;
   /** The code of the error, as in docs/errors.md; null when it works. */
   code: string | null;
   /** What to do; null when it works. */
@@ -208,16 +211,15 @@ async function trySelector(selector: SelectorName): Promise<Trial> {
     } finally {
       group.close();
     }
-    return { selector, works: true, why: null, code: null, hint: null };
+    return { selector, works: true, why: null, detail: null, code: null, hint: null };
   } catch (error) {
-    const { message, code, hint } = error as Partial<SpillwayError>;
-    return {
-      selector,
-      works: false,
-      why: message ?? String(error),
-      code: code ?? null,
-      hint: hint ?? null,
-    };
+    if (!(error instanceof SpillwayError)) throw error;
+    const { code, hint, cause } = error;
+    // The selector's name is known here, so the sentence alone tells it better than the message.
+    const message = code === 'ERR_SPILLWAY_SELECTOR_UNAVAILABLE' ? whyNotEbpf(cause).sentence : error.message;
+    const [why = '', ...lines] = message.split('\n');
+    const kernelLog = lines.join('\n') || (cause as { detail?: string } | undefined)?.detail?.trimEnd();
+    return { selector, works: false, why, detail: kernelLog || null, code, hint };
   }
 }
 

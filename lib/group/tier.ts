@@ -14,6 +14,14 @@ export interface Member {
   enabled: boolean;
 }
 
+/**
+ * A member through which the kernel's group can be reached: one that was shut down by another holder is no longer in
+ * it, and a program attached there would start a group of its own.
+ */
+export function reachable(members: readonly (Member | undefined)[]): NativeSocket | undefined {
+  return members.find((member) => member?.socket.acceptQueue() !== undefined)?.socket;
+}
+
 /** What a tier sees of its group. The group owns it and tells the tier after every change. */
 export interface GroupState {
   readonly endpoint: Endpoint;
