@@ -25,4 +25,10 @@ void throw_failure(Napi::Env env, const Failure &failure) {
   error.ThrowAsJavaScriptException();
 }
 
+Napi::Value done(Napi::Env env, Result<> result) {
+  if (!result.ok())
+    throw_failure(env, result.failure());
+  return env.Undefined();
+}
+
 } // namespace spillway

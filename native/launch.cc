@@ -12,6 +12,8 @@
 //   --groups N,N,...
 //   --die-with-parent PID  be killed when the parent, whose process id this is, has gone
 //   --report-fd N          write the reason here if the program cannot be run; closed when it runs
+//   --close-from N         close this descriptor and all above it
+//   --blocking             make accept() wait on the descriptors of LISTEN_FDS
 //
 // Like the shells it ends with 127 when the program is not found and 126 when it cannot be executed, and with
 // 125 when one of its own steps fails.
@@ -39,6 +41,8 @@ constexpr int kOwnFailure = 125;
 constexpr int kNotExecutable = 126;
 constexpr int kNotFound = 127;
 
+constexpr int kFirstPassedFd = 3; // SD_LISTEN_FDS_START, sd_listen_fds(3)
+
 int report_fd = -1;
 
 // A reader that has gone is no reason to fail in another way than the one that is told.
@@ -63,15 +67,17 @@ struct Options {
   std::optional<gid_t> gid;
   std::vector<gid_t> groups;
   std::optional<pid_t> parent;
+  std::optional<unsigned> close_from;
+  bool blocking = false;
   char **program = nullptr; // with its arguments, ended by a null pointer
 };
 
-template <typename T> T number(std::string_view text, const char *option) {
+template <typename T> T number(std::string_view text, const char *name) {
   T value{};
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   // (uid_t)-1 means "leave it as it is" to the kernel, so it cannot be asked for.
   if (error != std::errc() || end != text.data() + text.size() || value == static_cast<T>(-1))
-    give_up(kOwnFailure, "--" + std::string(option) + " takes a number, not '" + std::string(text) + "'");
+    give_up(kOwnFailure, std::string(name) + " takes a number, not '" + std::string(text) + "'");
   return value;
 }
 
@@ -86,10 +92,18 @@ std::vector<gid_t> numbers(std::string_view text, const char *option) {
 }
 
 Options parse(int argc, char **argv) {
+  // clang-format off
   static const option known[] = {
-      {"uid", required_argument, nullptr, 'u'},       {"gid", required_argument, nullptr, 'g'},
-      {"groups", required_argument, nullptr, 's'},    {"die-with-parent", required_argument, nullptr, 'p'},
-      {"report-fd", required_argument, nullptr, 'r'}, {nullptr, 0, nullptr, 0}};
+      {"uid", required_argument, nullptr, 'u'},
+      {"gid", required_argument, nullptr, 'g'},
+      {"groups", required_argument, nullptr, 's'},
+      {"die-with-parent", required_argument, nullptr, 'p'},
+      {"report-fd", required_argument, nullptr, 'r'},
+      {"close-from", required_argument, nullptr, 'c'},
+      {"blocking", no_argument, nullptr, 'b'},
+      {nullptr, 0, nullptr, 0},
+  };
+  // clang-format on
   Options options;
   int found;
   int index = 0;
@@ -113,9 +127,15 @@ Options parse(int argc, char **argv) {
     case 'r':
       report_fd = number<int>(optarg, name);
       break;
+    case 'c':
+      options.close_from = number<unsigned>(optarg, name);
+      break;
+    case 'b':
+      options.blocking = true;
+      break;
     default:
       give_up(kOwnFailure, "unknown option or missing value; options are: --uid, --gid, --groups, "
-                           "--die-with-parent, --report-fd");
+                           "--die-with-parent, --report-fd, --close-from, --blocking");
     }
   }
   if (optind >= argc)
@@ -129,6 +149,14 @@ Options parse(int argc, char **argv) {
 void close_report_on_exec() {
   if (report_fd >= 0 && fcntl(report_fd, F_SETFD, FD_CLOEXEC) != 0)
     give_up_system("--report-fd " + std::to_string(report_fd));
+}
+
+// Whatever the master's own parent has left open without close-on-exec would pass through the master to every
+// worker: Node marks inherited descriptors only as far as they are numbered without a gap
+// (uv_disable_stdio_inheritance). Kernels before 5.9 do not know the call; there they stay open.
+void close_from(unsigned first) {
+  if (syscall(SYS_close_range, first, ~0U, 0) != 0 && errno != ENOSYS)
+    give_up_system("cannot close inherited descriptors");
 }
 
 // The bounding set is what a program of uid 0 gets at exec. Without CAP_SETPCAP it stays, which does no harm:
@@ -178,6 +206,18 @@ void die_with_parent(pid_t parent) {
     give_up(kOwnFailure, "the parent, process " + std::to_string(parent) + ", has gone");
 }
 
+// Programs that follow the convention expect systemd's default, a socket that blocks (NonBlocking= in
+// systemd.service(5)); those that want another mode set it themselves.
+void make_blocking() {
+  const char *count = std::getenv("LISTEN_FDS");
+  int passed = count ? number<int>(count, "LISTEN_FDS") : 0;
+  for (int fd = kFirstPassedFd; fd < kFirstPassedFd + passed; fd++) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0)
+      give_up_system("descriptor " + std::to_string(fd));
+  }
+}
+
 // LISTEN_PID names the process the descriptors are meant for; nobody knew it before (sd_listen_fds(3)).
 void announce_pid() {
   if (std::getenv("LISTEN_FDS") && setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1) != 0)
@@ -189,11 +229,15 @@ void announce_pid() {
 int main(int argc, char **argv) {
   Options options = parse(argc, argv);
   close_report_on_exec();
+  if (options.close_from)
+    close_from(*options.close_from);
   drop_bounding_set();
   change_identity(options);
   drop_capabilities();
   if (options.parent)
     die_with_parent(*options.parent);
+  if (options.blocking)
+    make_blocking();
   announce_pid();
   execvp(options.program[0], options.program);
   int code = errno == ENOENT ? kNotFound : kNotExecutable;

@@ -99,8 +99,8 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   return selector;
 }
 
-// The kernel frees a map some time after its last descriptor is closed, and until then its sockets belong to it: they
-// are taken out one by one, so that the next selector can have them at once.
+// The kernel frees a map some time after its last descriptor is closed, and until then its sockets belong to
+// it: they are taken out one by one, so that the next selector can have them at once.
 Selector::~Selector() {
   if (skeleton_)
     for (std::uint32_t key = 0; key < capacity_ + SPILLWAY_EXTRA_SOCKETS; key++)

@@ -9,12 +9,6 @@
 namespace spillway {
 namespace {
 
-Napi::Value done(Napi::Env env, Result<> result) {
-  if (!result.ok())
-    throw_failure(env, result.failure());
-  return env.Undefined();
-}
-
 std::uint32_t word(const Napi::CallbackInfo &info, std::size_t index) {
   return info[index].As<Napi::Number>().Uint32Value();
 }

@@ -11,13 +11,6 @@
 namespace spillway {
 namespace {
 
-// Undefined for a call that only does something; the exception of a failed one.
-Napi::Value done(Napi::Env env, Result<> result) {
-  if (!result.ok())
-    throw_failure(env, result.failure());
-  return env.Undefined();
-}
-
 int number(const Napi::CallbackInfo &info, std::size_t index) {
   return info[index].As<Napi::Number>().Int32Value();
 }

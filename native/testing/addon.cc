@@ -25,12 +25,6 @@ int number(const Napi::Value &value, int otherwise = -1) {
 
 std::string text(const Napi::Value &value) { return value.As<Napi::String>().Utf8Value(); }
 
-Napi::Value done(Napi::Env env, const Result<> &result) {
-  if (!result.ok())
-    throw_failure(env, result.failure());
-  return env.Undefined();
-}
-
 Napi::Value fail(Napi::Env env, const Failure &failure) {
   throw_failure(env, failure);
   return env.Undefined();
@@ -57,6 +51,10 @@ Napi::Value to_array(Napi::Env env, std::vector<UniqueFd> &fds) {
 }
 
 Napi::Value js_unshare_network(const Napi::CallbackInfo &info) { return done(info.Env(), unshare_network()); }
+
+Napi::Value js_add_ipv6_address(const Napi::CallbackInfo &info) {
+  return done(info.Env(), add_ipv6_address(text(info[0]), text(info[1])));
+}
 
 Napi::Value js_connect_many(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
@@ -135,6 +133,13 @@ Napi::Value js_accept_many(const Napi::CallbackInfo &info) {
   return to_array(info.Env(), connections.value());
 }
 
+Napi::Value js_attach_empty_program(const Napi::CallbackInfo &info) {
+  auto program = attach_empty_program(number(info[0]));
+  if (!program.ok())
+    return fail(info.Env(), program.failure());
+  return Napi::Number::New(info.Env(), program.value().release());
+}
+
 Napi::Value js_send(const Napi::CallbackInfo &info) {
   return done(info.Env(), send_text(number(info[0]), text(info[1])));
 }
@@ -167,6 +172,7 @@ Napi::Value js_shutdown(const Napi::CallbackInfo &info) {
 Napi::Object define(Napi::Env env, Napi::Object exports) {
 #define FUNCTION(name, function) exports.Set(name, Napi::Function::New<function>(env, name))
   FUNCTION("unshareNetwork", js_unshare_network);
+  FUNCTION("addIpv6Address", js_add_ipv6_address);
   FUNCTION("connectMany", js_connect_many);
   FUNCTION("pollEstablished", js_poll_established);
   FUNCTION("retransmissions", js_retransmissions);
@@ -174,6 +180,7 @@ Napi::Object define(Napi::Env env, Napi::Object exports) {
   FUNCTION("timeConnections", js_time_connections);
   FUNCTION("openListener", js_open_listener);
   FUNCTION("acceptMany", js_accept_many);
+  FUNCTION("attachEmptyProgram", js_attach_empty_program);
   FUNCTION("send", js_send);
   FUNCTION("receive", js_receive);
   FUNCTION("duplicate", js_duplicate);

@@ -11,4 +11,7 @@ namespace spillway::testing {
 // whose loopback interface is up. Threads that exist already stay where they are. Needs CAP_SYS_ADMIN.
 Result<> unshare_network();
 
+// Gives an interface one more IPv6 address, on its own without a network around it.
+Result<> add_ipv6_address(const std::string &interface, const std::string &address);
+
 } // namespace spillway::testing

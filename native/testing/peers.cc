@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "peers.h"
 
+#include <linux/bpf.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/fsuid.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <memory>
 
@@ -178,6 +181,27 @@ Result<std::vector<UniqueFd>> accept_many(int listener, std::size_t most) {
     connections.push_back(std::move(connection.value()));
   }
   return connections;
+}
+
+Result<UniqueFd> attach_empty_program(int listener) {
+  bpf_insn pass{};
+  pass.code = BPF_ALU64 | BPF_MOV | BPF_K;
+  pass.imm = SK_PASS;
+  bpf_insn leave{};
+  leave.code = BPF_JMP | BPF_EXIT;
+  const bpf_insn program[] = {pass, leave};
+  bpf_attr load{};
+  load.prog_type = BPF_PROG_TYPE_SK_REUSEPORT;
+  load.insns = reinterpret_cast<std::uintptr_t>(program);
+  load.insn_cnt = 2;
+  load.license = reinterpret_cast<std::uintptr_t>("MIT");
+  UniqueFd fd(static_cast<int>(::syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load))));
+  if (!fd.valid())
+    return Failure::last("bpf(PROG_LOAD)");
+  auto attached = socket::set_int(listener, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, fd.get());
+  if (!attached.ok())
+    return attached.failure();
+  return fd;
 }
 
 Result<> send_text(int fd, const std::string &text) {

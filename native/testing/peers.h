@@ -61,6 +61,11 @@ Result<UniqueFd> open_listener(const ListenerOptions &options);
 // At most `most` queued connections, taken without waiting for more.
 Result<std::vector<UniqueFd>> accept_many(int listener, std::size_t most);
 
+// Attaches a BPF program that does nothing to the listener's reuseport group: the kernel's own hash chooses,
+// as without one. What the kernel accounts for its runs (/proc/self/fdinfo of the descriptor) is the price of
+// the accounting. Needs CAP_BPF and, for the accounting to be on, somebody who has turned it on.
+Result<UniqueFd> attach_empty_program(int listener);
+
 Result<> send_text(int fd, const std::string &text);
 
 // What has arrived by now.

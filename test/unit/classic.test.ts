@@ -230,7 +230,7 @@ async function queuesAfter(
   try {
     listeners[0]!.attachClassic(buildClassicProgram(entries));
     clients = await connectTo(listeners[0]!.localEndpoint().port, connections);
-    return listeners.map((listener) => listener.acceptQueue().length);
+    return listeners.map((listener) => listener.acceptQueue()!.length);
   } finally {
     await closeAll(clients, listeners);
   }
@@ -294,7 +294,7 @@ describe('in the kernel', () => {
         listeners[2]!.attachClassic(buildClassicProgram([{ index, weight: 1 }]));
         clients.push(...(await connectTo(port, 10)));
       }
-      expect(listeners.map((listener) => listener.acceptQueue().length)).toEqual([0, 10, 0, 10]);
+      expect(listeners.map((listener) => listener.acceptQueue()!.length)).toEqual([0, 10, 0, 10]);
     } finally {
       await closeAll(clients, listeners);
     }

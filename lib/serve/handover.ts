@@ -1,0 +1,87 @@
+/**
+ * Connections that are in the master's hands, on their way to a worker: those from the queue of a socket that leaves
+ * below the `ebpf` selector, and those that arrive for a worker that has closed its server.
+ *
+ * The master keeps its descriptor until the worker says that it has the connection. A worker that refuses, or dies
+ * before it has said so, leaves the connection to the next one; it is closed only when there is no hope for it.
+ */
+import { Socket } from 'node:net';
+import type { WorkerProcess } from './worker.js';
+
+interface Pending {
+  socket: Socket;
+  /** Whom it was sent to; undefined while nobody can take it. */
+  worker?: WorkerProcess;
+}
+
+export class Handover {
+  /** Who may take connections, and how many are on their way to each. */
+  readonly #load = new Map<WorkerProcess, number>();
+  readonly #pending = new Map<number, Pending>();
+  #lastId = 0;
+
+  /** One more who may take connections, as long as it lives. */
+  add(worker: WorkerProcess): void {
+    this.#load.set(worker, 0);
+    worker.on('answer', (id, accepted) => {
+      const pending = this.#pending.get(id);
+      if (pending?.worker !== worker) return;
+      if (accepted) this.#settle(id, pending, worker);
+      else this.#send(id, pending, worker);
+    });
+    worker.on('disconnect', () => {
+      for (const [id, pending] of this.#pending) {
+        if (pending.worker === worker) this.#send(id, pending, worker);
+      }
+    });
+    worker.on('state', () => {
+      for (const [id, pending] of this.#pending) if (!pending.worker) this.#send(id, pending);
+    });
+  }
+
+  /** Takes over the descriptor of a connection. */
+  give(fd: number): void {
+    // Nothing may be read here: every byte is the worker's.
+    const pending: Pending = {
+      socket: new Socket({ fd, pauseOnCreate: true } as ConstructorParameters<typeof Socket>[0]),
+    };
+    // The worker that gets it will see the same end.
+    pending.socket.on('error', () => {});
+    const id = ++this.#lastId;
+    this.#pending.set(id, pending);
+    this.#send(id, pending);
+  }
+
+  /** Resets what nobody has taken. */
+  close(): void {
+    for (const { socket } of this.#pending.values()) socket.resetAndDestroy();
+    this.#pending.clear();
+  }
+
+  /** Gives it to the worker that has the fewest on their way, but not to the one that has just not taken it. */
+  #send(id: number, pending: Pending, except?: WorkerProcess): void {
+    if (pending.worker) this.#count(pending.worker, -1);
+    delete pending.worker;
+    let taker: WorkerProcess | undefined;
+    for (const [worker, load] of this.#load) {
+      if (worker === except || !worker.canTake) continue;
+      if (!taker || load < (this.#load.get(taker) ?? 0)) taker = worker;
+    }
+    if (!taker) return;
+    pending.worker = taker;
+    this.#count(taker, 1);
+    // The handle itself and not the net.Socket: the worker shall see a connection as fresh as an accepted one.
+    taker.hand(id, (pending.socket as unknown as { _handle: unknown })._handle);
+  }
+
+  /** Closing this descriptor leaves the connection to the worker's. */
+  #settle(id: number, { socket }: Pending, worker: WorkerProcess): void {
+    this.#count(worker, -1);
+    this.#pending.delete(id);
+    socket.destroy();
+  }
+
+  #count(worker: WorkerProcess, change: 1 | -1): void {
+    this.#load.set(worker, (this.#load.get(worker) ?? 0) + change);
+  }
+}

@@ -1,0 +1,77 @@
+/** Whether a call of `server.listen(…)` means an inherited listener. Pure: no socket, no name service. */
+import { isIP, isIPv4, SocketAddress } from 'node:net';
+import type { InheritedListener } from './protocol.js';
+
+/** A call of `listen()` that asks for a TCP port. */
+export interface ListenRequest {
+  port: number;
+  host: string | undefined;
+  ipv6Only: boolean;
+  signal: AbortSignal | undefined;
+  callback: (() => void) | undefined;
+}
+
+/**
+ * Reads the arguments the way `net.Server` does. Undefined for everything that is no request for a TCP port (a path, a
+ * descriptor, a handle) and for what `net.Server` is going to refuse.
+ */
+export function readRequest(args: readonly unknown[]): ListenRequest | undefined {
+  const [first, second] = args;
+  const options = (
+    typeof first === 'object' && first !== null ? first : { port: first, host: second }
+  ) as Record<string, unknown>;
+  if (options._handle || options.handle || (typeof options.fd === 'number' && options.fd >= 0))
+    return undefined;
+  const port = readPort(options.port);
+  if (port === undefined) return undefined;
+  const last = args.at(-1);
+  return {
+    port,
+    host: typeof options.host === 'string' && options.host !== '' ? options.host : undefined,
+    ipv6Only: options.ipv6Only === true,
+    signal: options.signal as AbortSignal | undefined,
+    callback: typeof last === 'function' ? (last as () => void) : undefined,
+  };
+}
+
+/** Ports may be strings, also hexadecimal ones. */
+function readPort(port: unknown): number | undefined {
+  if (typeof port !== 'number' && (typeof port !== 'string' || port.trim() === '')) return undefined;
+  const value = Number(port);
+  return Number.isInteger(value) && value >= 0 && value <= 65535 ? value : undefined;
+}
+
+/**
+ * The addresses a host stands for, as far as that is known without asking anybody; undefined for a name that has to be
+ * resolved. Without a host Node listens on `::`. `localhost` is loopback in both families (RFC 6761, section 6.3).
+ */
+export function knownAddresses(host: string | undefined): string[] | undefined {
+  if (host === undefined) return ['::'];
+  if (isIP(host) !== 0) return [host];
+  return /^(.+\.)?localhost\.?$/i.test(host) ? ['127.0.0.1', '::1'] : undefined;
+}
+
+/**
+ * Whether a listener serves what a program asked for: the same address, a wildcard that includes the listener's, or an
+ * address that the listener's own wildcard includes. Which addresses are reachable is thus decided by whoever started
+ * the master, not by the program.
+ */
+export function serves(listener: InheritedListener, address: string, ipv6Only: boolean): boolean {
+  const asked = canonical(address);
+  const bound = canonical(listener.address);
+  const takesIpv4 = listener.family === 4 || (bound === '::' && !listener.v6Only);
+  if (ipv6Only && listener.family === 4) return false;
+  if (asked === bound || asked === '::') return true;
+  if (asked === '0.0.0.0') return takesIpv4;
+  if (bound === '0.0.0.0') return isIPv4(asked);
+  return bound === '::' && (takesIpv4 || !isIPv4(asked));
+}
+
+/** One spelling per address: IPv6 as inet_ntop(3) writes it, IPv4-mapped addresses as IPv4. */
+function canonical(address: string): string {
+  if (isIPv4(address)) return address;
+  const [bare = address, scope] = address.toLowerCase().split('%');
+  const ipv6 = new SocketAddress({ address: bare, family: 'ipv6' }).address;
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(ipv6)?.[1];
+  return mapped ?? (scope === undefined ? ipv6 : `${ipv6}%${scope}`);
+}

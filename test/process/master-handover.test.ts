@@ -1,0 +1,93 @@
+/**
+ * What becomes of connections in the queue of a worker that dies or closes its server: siblings serve them, by the
+ * kernel's migration with `ebpf`, through the master's hands below it.
+ */
+import { describe, expect, test } from 'vitest';
+import type { Master } from '../../lib/serve/master.js';
+import type { Worker } from '../../lib/serve/worker.js';
+import { ask, askMany, order, program, startMaster, stop, TIERS } from '../support/serving.js';
+import { until } from '../support/until.js';
+
+/** Connections of one test; that one of three slots gets none of them by chance: (2/3)^60 = 3·10⁻¹¹. */
+const COUNT = 60;
+
+/** The queue of a slot, also of one whose socket has left. */
+function queueOf(master: Master, slot: number): number {
+  return master.group.stats().sockets.find((socket) => socket.slot === slot)?.queue ?? 0;
+}
+
+for (const { selector, missing } of TIERS) {
+  describe.skipIf(missing.length > 0)(`with the selector ${selector}`, () => {
+    const start = (script: string) =>
+      // By the connection's hash alone a stopped worker gets its share.
+      startMaster({ script: program(script), workers: 3, selector, policy: 'hash' });
+
+    test('the queue of a worker that is killed is served by its siblings, and nobody is lost', async () => {
+      const master = await start('esm-server.mjs');
+      const [victim] = master.workers as [Worker];
+      await stop(victim.pid!);
+      let served = 0;
+      const asked = Promise.all(Array.from({ length: COUNT }, () => ask(master).finally(() => served++)));
+      // Then nobody is on the way any more.
+      await until('all but the queued have been served', () => served + queueOf(master, 0) === COUNT);
+      const queued = queueOf(master, 0);
+      expect(queued).toBeGreaterThan(0);
+      const exits: unknown[] = [];
+      master.on('worker:exit', (exit) => exits.push(exit));
+      victim.kill('SIGKILL');
+      const answers = await asked;
+      expect(answers).toHaveLength(COUNT);
+      expect(answers.filter(({ pid }) => pid === victim.pid)).toEqual([]);
+      expect(exits).toEqual([{ slot: 0, pid: victim.pid, code: null, signal: 'SIGKILL' }]);
+      expect(victim.state).toBe('exited');
+      expect(master.group.stats().migrated).toBe(queued);
+
+      // Its slot is given nothing any more.
+      const later = await askMany(master, COUNT);
+      expect(new Set(later.map(({ slot }) => slot))).toEqual(new Set(['1', '2']));
+      if (selector === 'none') expect(() => master.group.fd(0)).toThrow(/slot 0/);
+      else expect(master.group.getOption('enabled', 0)).toBe(false);
+    });
+
+    test('a worker that has closed its server is passed by, what reaches it is served by its siblings', async () => {
+      const master = await start('obedient.mjs');
+      const [worker] = master.workers as [Worker];
+      await order(master, worker, 'close');
+      await until('the master has heard of it', () => worker.state === 'closed');
+      const without = await askMany(master, COUNT);
+      expect(without).toHaveLength(COUNT);
+      expect(new Set(without.map(({ slot }) => slot))).toEqual(new Set(['1', '2']));
+
+      const listening: Worker[] = [];
+      master.on('worker:listening', (each) => listening.push(each));
+      await order(master, worker, 'again', { port: master.group.address.port });
+      await until('the master has heard of it', () => listening.length === 1);
+      expect(listening).toEqual([worker]);
+      const again = await askMany(master, COUNT);
+      expect(new Set(again.map(({ slot }) => slot))).toEqual(new Set(['0', '1', '2']));
+    });
+
+    test('one worker after the other may die, the last one serves alone', async () => {
+      const master = await start('esm-server.mjs');
+      for (const worker of master.workers.slice(0, 2)) {
+        worker.kill('SIGKILL');
+        await until('the master has heard of it', () => worker.state === 'exited');
+        const left = master.workers.filter(({ state }) => state === 'listening').map(({ pid }) => pid);
+        const answers = await askMany(master, COUNT);
+        expect(new Set(answers.map(({ pid }) => pid))).toEqual(new Set(left));
+      }
+    });
+
+    test('a server that is closed and opened again and again loses nobody', async () => {
+      const master = await start('obedient.mjs');
+      const [worker] = master.workers as [Worker];
+      const { port } = master.group.address;
+      for (let round = 0; round < 10; round++) {
+        const asked = askMany(master, COUNT);
+        await order(master, worker, 'close');
+        await order(master, worker, 'again', { port });
+        expect(await asked).toHaveLength(COUNT);
+      }
+    });
+  });
+}

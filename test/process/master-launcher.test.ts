@@ -1,0 +1,82 @@
+/** The launcher by itself: how it fails, and what the program it becomes is left with. */
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { packageRoot } from '../../lib/native.js';
+import { program } from '../support/serving.js';
+
+const LAUNCHER = join(packageRoot, 'build/Release/spillway-launch');
+
+function launch(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  // Descriptor 3 is the report's; 4 and 5 are there to be passed on, or not.
+  const nothing = openSync('/dev/null', 'r');
+  const { status, output } = spawnSync(LAUNCHER, args, {
+    // Folders that everybody may search: in one that is closed to us a program may be, or not.
+    env: { PATH: '/usr/bin:/bin', ...env },
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe', nothing, nothing],
+  });
+  closeSync(nothing);
+  const [, stdout, stderr, report] = output;
+  return { status, stdout, stderr, report };
+}
+
+describe('a launch that fails', () => {
+  const CASES = [
+    {
+      what: 'a program that is not there',
+      args: ['--', 'no-such-program'],
+      status: 127,
+      says: "'no-such-program': No such",
+    },
+    {
+      what: 'a file that is no program',
+      args: ['--', program('listen-fds.py')],
+      status: 126,
+      says: 'Permission denied',
+    },
+    { what: 'no program', args: [], status: 125, says: 'no program is given' },
+    { what: 'an unknown option', args: ['--uiid', '3', '--', 'true'], status: 125, says: 'unknown option' },
+    { what: 'an option without its value', args: ['--uid'], status: 125, says: 'missing value' },
+    { what: 'a user by name', args: ['--uid', 'daemon', '--', 'true'], status: 125, says: "not 'daemon'" },
+    { what: 'a negative user', args: ['--uid=-1', '--', 'true'], status: 125, says: "not '-1'" },
+    {
+      what: 'a parent that has gone',
+      args: [`--die-with-parent=${process.ppid}`, '--', 'true'],
+      status: 125,
+      says: `process ${process.ppid}, has gone`,
+    },
+  ];
+
+  for (const { what, args, status, says } of CASES) {
+    test(`${what}: exit code ${status}, and the reason on stderr and in the report`, () => {
+      const end = launch(['--report-fd=3', ...args]);
+      expect(end).toMatchObject({ status, stdout: '' });
+      expect(end.stderr).toMatch(/^spillway-launch: .*\n$/);
+      expect(end.stderr).toContain(says);
+      // What cannot be read as options may come before the report is known.
+      if (args.includes('--')) expect(`spillway-launch: ${end.report}\n`).toBe(end.stderr);
+    });
+  }
+});
+
+describe('the program', () => {
+  test('keeps its arguments, and its exit code is passed on', () => {
+    const end = launch(['--', 'sh', '-c', 'printf "%s|" "$@"; exit 7', 'sh', '--uid', '', 'a b']);
+    expect(end).toMatchObject({ status: 7, stdout: '--uid||a b|', stderr: '' });
+  });
+
+  test('finds LISTEN_PID to be its own where descriptors are passed, and not otherwise', () => {
+    const show = ['--', 'sh', '-c', 'echo $$ $LISTEN_PID'];
+    expect(launch(show, { LISTEN_FDS: '1', LISTEN_PID: '1' }).stdout).toMatch(/^(\d+) \1\n$/);
+    expect(launch(show).stdout).toMatch(/^\d+ ?\n$/);
+  });
+
+  test('is left with the descriptors that were meant for it', () => {
+    const show = ['--', 'sh', '-c', 'for fd in 0 1 2 3 4 5 6; do [ -e /proc/$$/fd/$fd ] && printf $fd; done'];
+    expect(launch(show).stdout).toBe('012345');
+    expect(launch(['--report-fd=3', ...show]).stdout).toBe('01245');
+    expect(launch(['--report-fd=3', '--close-from=5', ...show]).stdout).toBe('0124');
+  });
+});
