@@ -24,6 +24,13 @@
           "outputs": ["<(SHARED_INTERMEDIATE_DIR)/selector.skel.h"],
           "action": ["node", "scripts/build-bpf.mjs", "native/bpf/selector.bpf.c", "<(SHARED_INTERMEDIATE_DIR)/selector.skel.h"],
           "message": "Compiling the selector for the kernel"
+        },
+        {
+          "action_name": "selector_cast_skeleton",
+          "inputs": ["native/bpf/selector_cast.bpf.c", "native/bpf/selector.bpf.c", "native/bpf/layout.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
+          "outputs": ["<(SHARED_INTERMEDIATE_DIR)/selector_cast.skel.h"],
+          "action": ["node", "scripts/build-bpf.mjs", "native/bpf/selector_cast.bpf.c", "<(SHARED_INTERMEDIATE_DIR)/selector_cast.skel.h"],
+          "message": "Compiling the selector for kernels with bpf_rdonly_cast"
         }
       ],
       "libraries": ["-lbpf"]

@@ -45,8 +45,6 @@ export interface NativeSocket {
   drops(): number;
   /** The next queued connection's descriptor, the caller's from then on; −1 when nobody waits. */
   accept(): number;
-  /** Makes the socket discard every segment that reaches it, without an answer. */
-  discardEverything(): void;
   /** Attaches a classic BPF program to the socket's reuseport group: two words per instruction (code<<16|jt<<8|jf, k). */
   attachClassic(program: Uint32Array): void;
   /** Takes any program off the socket's reuseport group. */
@@ -78,6 +76,8 @@ export interface NativeSelector {
   clearSlot(slot: number): void;
   /** Rows of the alias table: threshold and alias in turn. */
   setChoices(choices: Uint32Array): void;
+  /** Makes the socket discard every segment that reaches it, without an answer. */
+  discardEverything(socket: NativeSocket): void;
   setSink(socket: NativeSocket): void;
   clearSink(): void;
   attach(socket: NativeSocket): void;

@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 
 #include "selector.skel.h"
+#include "selector_cast.skel.h"
 #include "socket.h"
 
 namespace spillway {
@@ -60,6 +62,27 @@ template <typename Row> void sum_into(Row &total, const Row *per_cpu, int cpus) 
   }
 }
 
+// Both objects come of one source and have the same maps and programs, so one skeleton fits either of them.
+selector_bpf *open_skeleton(bool read_by_cast) {
+  auto *skeleton = static_cast<selector_bpf *>(std::calloc(1, sizeof(selector_bpf)));
+  if (!skeleton) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  int error = selector_bpf__create_skeleton(skeleton);
+  if (error == 0) {
+    if (read_by_cast)
+      skeleton->skeleton->data =
+          const_cast<void *>(selector_cast_bpf__elf_bytes(&skeleton->skeleton->data_sz));
+    error = bpf_object__open_skeleton(skeleton->skeleton, nullptr);
+  }
+  if (error == 0)
+    return skeleton;
+  selector_bpf__destroy(skeleton);
+  errno = -error;
+  return nullptr;
+}
+
 Failure map_failure(int result, const char *what) { return Failure{-result, what, {}}; }
 
 } // namespace
@@ -83,7 +106,7 @@ Result<UniqueFd> Selector::account_run_time() {
 Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   CollectMessages messages;
   std::unique_ptr<Selector> selector(new Selector(options.capacity));
-  selector->skeleton_ = selector_bpf__open();
+  selector->skeleton_ = open_skeleton(options.read_by_cast);
   if (!selector->skeleton_)
     return Failure{errno, "bpf_object__open", messages.tail()};
   auto &maps = selector->skeleton_->maps;
@@ -92,7 +115,6 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   bpf_map__set_max_entries(maps.sockets, options.capacity + SPILLWAY_EXTRA_SOCKETS);
   if (options.sockmap)
     bpf_map__set_type(maps.sockets, BPF_MAP_TYPE_SOCKMAP);
-  selector->skeleton_->rodata->read_by_cast = options.read_by_cast;
   int error = selector_bpf__load(selector->skeleton_);
   if (error != 0)
     return Failure{-error, "bpf_object__load", messages.tail()};
@@ -207,6 +229,13 @@ Result<> Selector::set_choices(const std::vector<spillway_choice> &choices) {
     if (result != 0)
       return map_failure(result, "bpf(MAP_UPDATE_ELEM choices)");
   }
+  return Done{};
+}
+
+Result<> Selector::discard_everything(int fd) {
+  int program = bpf_program__fd(skeleton_->progs.discard);
+  if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) != 0)
+    return Failure::last("setsockopt(SO_ATTACH_BPF)");
   return Done{};
 }
 

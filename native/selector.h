@@ -51,6 +51,9 @@ public:
   // The row is emptied before the socket leaves the map, so that nobody reads an address that is about to go.
   Result<> clear_slot(std::uint32_t slot);
   Result<> set_choices(const std::vector<spillway_choice> &choices);
+  // Makes a socket discard every segment that reaches it, without an answer: what a sink does before it
+  // listens.
+  Result<> discard_everything(int fd);
   Result<> set_sink(int fd);
   Result<> clear_sink();
 

@@ -50,6 +50,7 @@ Napi::Function SelectorBinding::define(Napi::Env env) {
                          InstanceMethod<&SelectorBinding::update_slot>("updateSlot"),
                          InstanceMethod<&SelectorBinding::clear_slot>("clearSlot"),
                          InstanceMethod<&SelectorBinding::set_choices>("setChoices"),
+                         InstanceMethod<&SelectorBinding::discard_everything>("discardEverything"),
                          InstanceMethod<&SelectorBinding::set_sink>("setSink"),
                          InstanceMethod<&SelectorBinding::clear_sink>("clearSink"),
                          InstanceMethod<&SelectorBinding::attach>("attach"),
@@ -122,6 +123,12 @@ Napi::Value SelectorBinding::set_choices(const Napi::CallbackInfo &info) {
   for (std::size_t index = 0; index + 1 < words.ElementLength(); index += 2)
     choices.push_back(spillway_choice{words[index], words[index + 1]});
   return done(info.Env(), selector_->set_choices(choices));
+}
+
+Napi::Value SelectorBinding::discard_everything(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->discard_everything(socket_fd(info, 0)));
 }
 
 Napi::Value SelectorBinding::set_sink(const Napi::CallbackInfo &info) {

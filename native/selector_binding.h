@@ -23,6 +23,7 @@ private:
   Napi::Value update_slot(const Napi::CallbackInfo &info);
   Napi::Value clear_slot(const Napi::CallbackInfo &info);
   Napi::Value set_choices(const Napi::CallbackInfo &info);
+  Napi::Value discard_everything(const Napi::CallbackInfo &info);
   Napi::Value set_sink(const Napi::CallbackInfo &info);
   Napi::Value clear_sink(const Napi::CallbackInfo &info);
   Napi::Value attach(const Napi::CallbackInfo &info);

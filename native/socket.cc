@@ -87,7 +87,7 @@ Result<> listen(int fd, int backlog) {
 }
 
 Result<> shutdown(int fd) {
-  if (::shutdown(fd, SHUT_RD) != 0)
+  if (::shutdown(fd, SHUT_RD) != 0 && errno != ENOTCONN)
     return Failure::last("shutdown");
   return Done{};
 }
@@ -209,14 +209,6 @@ Result<UniqueFd> accept(int fd) {
       return UniqueFd();
     return Failure::last("accept4");
   }
-}
-
-Result<> discard_everything(int fd) {
-  sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
-  sock_fprog program{1, nothing};
-  if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) != 0)
-    return Failure::last("setsockopt(SO_ATTACH_FILTER)");
-  return Done{};
 }
 
 Result<> attach_classic(int fd, std::vector<sock_filter> &instructions) {

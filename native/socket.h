@@ -48,7 +48,8 @@ Result<> bind(int fd, const Endpoint &endpoint);
 // Called again on a listener it only changes the backlog; after shutdown() it brings the socket back to its
 // port.
 Result<> listen(int fd, int backlog);
-// Stops listening. The kernel moves the queue to the siblings when a program of the group lets it.
+// Stops listening, if it still does. The kernel moves the queue to the siblings when a program of the group
+// lets it.
 Result<> shutdown(int fd);
 Result<Endpoint> local_endpoint(int fd);
 SocketKind kind(int fd);
@@ -70,8 +71,6 @@ Result<std::uint32_t> drops(int fd);
 // that was seen.
 Result<UniqueFd> accept(int fd);
 
-// A filter on the socket itself that accepts nothing: every segment for it is discarded without an answer.
-Result<> discard_everything(int fd);
 // SO_ATTACH_REUSEPORT_CBPF for the whole group of `fd`; replaces whatever program it had. Needs no privilege.
 Result<> attach_classic(int fd, std::vector<sock_filter> &program);
 // Takes any program off the group of `fd`. A group without one is left as it is.

@@ -36,7 +36,6 @@ Napi::Function SocketBinding::define(Napi::Env env) {
                          InstanceMethod<&SocketBinding::accept_queue>("acceptQueue"),
                          InstanceMethod<&SocketBinding::drops>("drops"),
                          InstanceMethod<&SocketBinding::accept>("accept"),
-                         InstanceMethod<&SocketBinding::discard_everything>("discardEverything"),
                          InstanceMethod<&SocketBinding::attach_classic>("attachClassic"),
                          InstanceMethod<&SocketBinding::detach_program>("detachProgram"),
                          InstanceMethod<&SocketBinding::release>("release"),
@@ -139,10 +138,6 @@ Napi::Value SocketBinding::accept(const Napi::CallbackInfo &info) {
     return Napi::Number::New(info.Env(), connection.value().release());
   throw_failure(info.Env(), connection.failure());
   return info.Env().Undefined();
-}
-
-Napi::Value SocketBinding::discard_everything(const Napi::CallbackInfo &info) {
-  return done(info.Env(), socket::discard_everything(fd()));
 }
 
 // A Uint32Array with two words per instruction: code << 16 | jt << 8 | jf, and k.

@@ -31,7 +31,6 @@ private:
   Napi::Value accept_queue(const Napi::CallbackInfo &info);
   Napi::Value drops(const Napi::CallbackInfo &info);
   Napi::Value accept(const Napi::CallbackInfo &info);
-  Napi::Value discard_everything(const Napi::CallbackInfo &info);
   Napi::Value attach_classic(const Napi::CallbackInfo &info);
   Napi::Value detach_program(const Napi::CallbackInfo &info);
   Napi::Value release(const Napi::CallbackInfo &info);

@@ -19,6 +19,7 @@ import {
   type Tier,
   type TierCounts,
 } from './tier.js';
+import { NoCastError } from './why.js';
 
 export interface EbpfOptions {
   /** How the program reads a listener: `cast` needs Linux 6.2, `probe` works before it, `auto` takes what works. */
@@ -47,6 +48,7 @@ export class EbpfTier implements Tier {
   /** Loads and attaches the program. Throws the addon's errors and leaves nothing behind when it does. */
   constructor(group: GroupState, { readBy, sockmap }: EbpfOptions) {
     const readByCast = readBy === 'cast' || (readBy === 'auto' && kernelHasCast());
+    if (readBy === 'cast' && !kernelHasCast()) throw new NoCastError();
     this.#group = group;
     this.#selector = new (native().Selector)({ capacity: group.capacity, sockmap, readByCast });
     try {
@@ -55,7 +57,7 @@ export class EbpfTier implements Tier {
       });
       this.#sink = group.newSocket();
       // The filter comes before listen(): nobody may find a listener that answers but never accepts.
-      this.#sink.discardEverything();
+      this.#selector.discardEverything(this.#sink);
       this.#configure();
       const socket = reachable(group.members);
       if (socket) this.#selector.attach(socket);

@@ -1,8 +1,8 @@
 /** The socket group: the listeners of one service, and who decides which of them gets a connection. */
 import { closeSync } from 'node:fs';
 import { z } from 'zod';
-import { SpillwayError, systemError } from '../errors.js';
-import type { Endpoint, NativeSocket } from '../native.js';
+import { SpillwayError } from '../errors.js';
+import type { Endpoint, NativeError, NativeSocket } from '../native.js';
 import { ClassicTier } from './classic-tier.js';
 import { type EbpfOptions, EbpfTier, isRefusedSocket, refusedSocket } from './ebpf-tier.js';
 import { resolveEndpoint } from './endpoint.js';
@@ -502,12 +502,18 @@ export class SocketGroup {
         return this.#tierNamed(selector);
       } catch (error) {
         if (error instanceof SpillwayError || isRefusedSocket(error)) throw error;
-        const { sentence, hint } = whyNotEbpf(error);
-        throw systemError(
+        const { sentence, hint } = whyNotEbpf(error, this.#ebpf.sockmap);
+        const { syscall, errno } = error as Partial<NativeError>;
+        // The sentence already says what the kernel said, where that is the reason.
+        throw new SpillwayError(
           'ERR_SPILLWAY_SELECTOR_UNAVAILABLE',
           `selector '${selector}' does not work: ${sentence}`,
-          error,
-          hint,
+          {
+            cause: error,
+            hint,
+            ...(syscall === undefined ? {} : { syscall }),
+            ...(errno === undefined ? {} : { errno }),
+          },
         );
       }
     }
@@ -520,7 +526,7 @@ export class SocketGroup {
         return tier;
       } catch (error) {
         if (error instanceof SpillwayError || isRefusedSocket(error)) throw error;
-        reasons.push(`selector '${name}' does not work: ${whyNotEbpf(error).sentence}`);
+        reasons.push(`selector '${name}' does not work: ${whyNotEbpf(error, this.#ebpf.sockmap).sentence}`);
       }
     }
     throw new SpillwayError('ERR_SPILLWAY_SELECTOR_UNAVAILABLE', reasons.join('; '));

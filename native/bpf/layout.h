@@ -87,7 +87,7 @@ struct spillway_config {
   SPILLWAY_U32 overflow;
   SPILLWAY_U32 migrate; // 0: the queue of a leaving listener is not moved
   SPILLWAY_U32
-      rank_by_young; // 1: half-open requests that were already answered twice do not count (TCP_DEFER_ACCEPT)
+  rank_by_young; // 1: half-open requests that were already answered twice do not count (TCP_DEFER_ACCEPT)
   SPILLWAY_U32 capacity; // rows there are; `sockets` has SPILLWAY_EXTRA_SOCKETS more
 };
 SPILLWAY_SIZE(struct spillway_config, 24);

@@ -71,11 +71,13 @@ struct task_struct {
   struct files_struct *files;
 } KERNEL_TYPE;
 
-// Set by the loader between open and load, so that the verifier sees a constant and the kernel runs one way
-// only. The cast reads a listener like any structure and needs Linux 6.2; the fallback copies field by field.
-const volatile __u32 read_by_cast = 1;
-
-extern void *bpf_rdonly_cast(const void *address, __u32 type_id) __ksym __weak;
+// The cast reads a listener like any structure and needs Linux 6.2; otherwise it is copied field by field.
+// They are two objects (selector_cast.bpf.c is the other one), because naming a kernel function that does not
+// exist has a price even where it is never called: libbpf looks for it in the BTF of all modules, which takes
+// CAP_SYS_ADMIN, and before its version 1.3 the load fails for want of it.
+#ifdef SPILLWAY_READ_BY_CAST
+extern void *bpf_rdonly_cast(const void *address, __u32 type_id) __ksym;
+#endif
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -136,8 +138,7 @@ struct {
 
 static const __u32 zero = 0;
 
-// --- what a slot looks like now
-// ---------------------------------------------------------------------------------
+// --- what a slot looks like now ---
 
 // How well a slot can take one more connection. Order matters: more is better.
 enum standing {
@@ -155,22 +156,22 @@ struct candidate {
 };
 
 static __always_inline void read_listener(__u64 address, struct spillway_reading *reading) {
-  if (read_by_cast) {
-    struct inet_connection_sock *listener =
-        bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct inet_connection_sock));
+#ifdef SPILLWAY_READ_BY_CAST
+  struct inet_connection_sock *listener =
+      bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct inet_connection_sock));
 
-    reading->queue = listener->icsk_inet.sk.sk_ack_backlog;
-    reading->own_limit = listener->icsk_inet.sk.sk_max_ack_backlog;
-    reading->half_open = listener->icsk_accept_queue.qlen.counter;
-    reading->young = listener->icsk_accept_queue.young.counter;
-  } else {
-    struct inet_connection_sock *listener = (void *)address;
+  reading->queue = listener->icsk_inet.sk.sk_ack_backlog;
+  reading->own_limit = listener->icsk_inet.sk.sk_max_ack_backlog;
+  reading->half_open = listener->icsk_accept_queue.qlen.counter;
+  reading->young = listener->icsk_accept_queue.young.counter;
+#else
+  struct inet_connection_sock *listener = (void *)address;
 
-    reading->queue = BPF_CORE_READ(listener, icsk_inet.sk.sk_ack_backlog);
-    reading->own_limit = BPF_CORE_READ(listener, icsk_inet.sk.sk_max_ack_backlog);
-    reading->half_open = BPF_CORE_READ(listener, icsk_accept_queue.qlen.counter);
-    reading->young = BPF_CORE_READ(listener, icsk_accept_queue.young.counter);
-  }
+  reading->queue = BPF_CORE_READ(listener, icsk_inet.sk.sk_ack_backlog);
+  reading->own_limit = BPF_CORE_READ(listener, icsk_inet.sk.sk_max_ack_backlog);
+  reading->half_open = BPF_CORE_READ(listener, icsk_accept_queue.qlen.counter);
+  reading->young = BPF_CORE_READ(listener, icsk_accept_queue.young.counter);
+#endif
 }
 
 // A program may have lowered its listener's own backlog: the kernel would then refuse what the configured
@@ -180,8 +181,8 @@ static __always_inline __u32 limit_in_force(const struct spillway_slot *slot,
   return reading->own_limit < slot->limit ? reading->own_limit : slot->limit;
 }
 
-// A global function: the verifier checks it once by itself and not again at every call, which makes a load five times
-// as fast.
+// A global function: the verifier checks it once by itself and not again at every call, which makes a load
+// five times as fast.
 __noinline int look_at(__u32 index, struct candidate *seen) {
   struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
   struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
@@ -213,8 +214,7 @@ static __always_inline int is_better(const struct candidate *a, const struct can
   return (__u64)(a->load + 1) * b->weight < (__u64)(b->load + 1) * a->weight;
 }
 
-// --- candidates
-// -------------------------------------------------------------------------------------------------
+// --- candidates ---
 
 // Picks by weight in constant time; a slot that is disabled or empty has no share in the table.
 static __always_inline __u32 weighted_pick(const struct spillway_config *group, __u32 random) {
@@ -278,8 +278,7 @@ static __always_inline void first_choice(const struct spillway_config *group, __
     scan_all(group, index, first);
 }
 
-// --- counting
-// ---------------------------------------------------------------------------------------------------
+// --- counting ---
 
 static __always_inline void count(enum spillway_kind kind, enum spillway_outcome outcome) {
   struct spillway_counters *group = bpf_map_lookup_elem(&counters, &zero);
@@ -317,8 +316,7 @@ static __always_inline void count_taken(enum spillway_kind kind, __u32 taken, __
     from->redirected_out++;
 }
 
-// --- verdicts
-// ---------------------------------------------------------------------------------------------------
+// --- verdicts ---
 
 static __always_inline int select_socket(struct sk_reuseport_md *ctx, __u32 key) {
   return bpf_sk_select_reuseport(ctx, &sockets, &key, 0);
@@ -401,8 +399,7 @@ static __always_inline int decide(struct sk_reuseport_md *ctx, const struct spil
   return SK_DROP;
 }
 
-// --- what arrived
-// -----------------------------------------------------------------------------------------------
+// --- what arrived ---
 
 #define TCP_FLAGS_OFFSET 13
 #define TCP_SYN 0x02
@@ -442,8 +439,14 @@ int selector(struct sk_reuseport_md *ctx) {
   return SK_DROP;
 }
 
-// --- run for the owner
-// ------------------------------------------------------------------------------------------
+// --- the sink ---
+
+// The sink's socket filter: keeps nothing of what reaches it, so that nobody is answered. A classic filter
+// would do the same, but attaching one to a TCP socket takes CAP_NET_ADMIN.
+SEC("socket")
+int discard(struct __sk_buff *ctx) { return 0; }
+
+// --- run for the owner ---
 
 struct resolve_arguments {
   __u32 fd;

@@ -21,3 +21,14 @@ export function kernelParameter(name: string): number {
 function pathOf(name: string): string {
   return `/proc/sys/${name.replaceAll('.', '/')}`;
 }
+
+/** The IPv4 ports that somebody listens on in the calling thread's namespace (proc(5), /proc/net/tcp). */
+export function listeningPorts(): number[] {
+  const LISTEN = '0A';
+  const ports = new Set<number>();
+  for (const line of readFileSync('/proc/thread-self/net/tcp', 'utf8').split('\n').slice(1)) {
+    const [, local = '', , state] = line.trim().split(/\s+/);
+    if (state === LISTEN) ports.add(Number.parseInt(local.split(':')[1] as string, 16));
+  }
+  return [...ports];
+}

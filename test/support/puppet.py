@@ -24,12 +24,12 @@ import json
 import os
 import random
 import select
+import socket
 import struct
-import subprocess
 import sys
 
-DEVICE = "puppet0"
-NEAR_ADDRESSES = {4: "10.7.0.1/16", 6: "fd07::1/64"}
+DEVICE = b"puppet0"
+NEAR_ADDRESSES = {4: ("10.7.0.1", 16), 6: ("fd07::1", 64)}
 # Sources of a flood: away from the addresses that tests choose for their clients.
 FLOOD_NETWORK = {4: "10.7.200.0", 6: "fd07::c8:0"}
 FLOOD_HOSTS = 250
@@ -39,6 +39,10 @@ FLOOD_BATCH = 32
 TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
+SIOCSIFFLAGS = 0x8914
+SIOCSIFADDR = 0x8916
+SIOCSIFNETMASK = 0x891C
+IFF_UP = 0x1
 IPPROTO_TCP = 6
 WINDOW = 65535
 LARGEST_PACKET = 65536
@@ -47,18 +51,21 @@ MSS_OPTION = struct.pack("!BBH", 2, 4, 1300)
 
 
 def open_device():
+    """A tun device that is up and has the near addresses (netdevice(7), struct in6_ifreq in linux/ipv6.h)."""
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
-    run("ip", "address", "add", NEAR_ADDRESSES[4], "dev", DEVICE)
-    run("ip", "address", "add", NEAR_ADDRESSES[6], "dev", DEVICE, "nodad")
-    run("ip", "link", "set", DEVICE, "up")
+    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", DEVICE, IFF_TUN | IFF_NO_PI))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        address, prefix = NEAR_ADDRESSES[4]
+        netmask = socket.inet_aton(str(ipaddress.ip_network(f"0.0.0.0/{prefix}").netmask))
+        for request, value in (SIOCSIFADDR, socket.inet_aton(address)), (SIOCSIFNETMASK, netmask):
+            fcntl.ioctl(control, request, struct.pack("16sHH4s16x", DEVICE, socket.AF_INET, 0, value))
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", DEVICE, IFF_UP))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+        address, prefix = NEAR_ADDRESSES[6]
+        index = socket.if_nametoindex(DEVICE.decode())
+        request = struct.pack("16sIi", socket.inet_pton(socket.AF_INET6, address), prefix, index)
+        fcntl.ioctl(control, SIOCSIFADDR, request)
     return device
-
-
-def run(*command):
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip()}")
 
 
 def internet_checksum(data):
@@ -143,8 +150,9 @@ class Client:
 class Flood:
     """SYNs from ever new clients; the answers are counted and left unanswered."""
 
-    def __init__(self, order):
+    def __init__(self, order, first):
         self.id = order["id"]
+        self.first = first
         self.family = order["family"]
         self.destination = ipaddress.ip_address(order["destination"]).packed
         self.port = order["port"]
@@ -160,10 +168,11 @@ class Flood:
         return self.count is not None and self.sent >= self.count
 
     def next_packet(self):
-        host = self.hosts[self.sent % FLOOD_HOSTS]
-        source_port = FLOOD_FIRST_PORT + (self.sent // FLOOD_HOSTS) % (65536 - FLOOD_FIRST_PORT)
+        number = self.first + self.sent
+        host = self.hosts[number % FLOOD_HOSTS]
+        source_port = FLOOD_FIRST_PORT + (number // FLOOD_HOSTS) % (65536 - FLOOD_FIRST_PORT)
         self.sent += 1
-        head = tcp_header(source_port, self.port, self.sent * 64007 & 0xFFFFFFFF, 0, FLAG_BITS["SYN"])
+        head = tcp_header(source_port, self.port, number * 64007 & 0xFFFFFFFF, 0, FLAG_BITS["SYN"])
         return packet(self.family, host, self.destination, head, b"")
 
 
@@ -173,6 +182,8 @@ class Puppet:
         self.clients = {}
         self.by_key = {}
         self.flood = None
+        # SYNs of all floods: no two come from the same address and port.
+        self.flooded = 0
 
     def obey(self, order):
         """The reply to a command, or nothing when it is given later."""
@@ -188,7 +199,7 @@ class Puppet:
         elif what == "flood":
             if self.flood:
                 raise RuntimeError("a flood is under way")
-            self.flood = Flood(order)
+            self.flood = Flood(order, self.flooded)
             return None
         elif what == "stopFlood":
             return self.end_flood()
@@ -208,6 +219,7 @@ class Puppet:
         flood, self.flood = self.flood, None
         if not flood:
             raise RuntimeError("no flood is under way")
+        self.flooded += flood.sent
         result = {"sent": flood.sent, "answered": flood.answered}
         say({"id": flood.id, **result})
         return result
@@ -249,7 +261,7 @@ def main():
     device = open_device()
     puppet = Puppet(device)
     pending = b""
-    say({"ready": {family: address.split("/")[0] for family, address in NEAR_ADDRESSES.items()}})
+    say({"ready": {family: address for family, (address, _) in NEAR_ADDRESSES.items()}})
     while True:
         ready, _, _ = select.select([0, device], [], [], 0 if puppet.flood else None)
         if device in ready:

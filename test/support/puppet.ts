@@ -16,6 +16,9 @@ export interface Segment {
   text: string;
 }
 
+/** The same as puppet.py tells it. */
+type HeardSegment = Omit<Segment, 'flags'> & { client: string; flags: Flag[] };
+
 interface Reply {
   id: number;
   error?: string;
@@ -61,7 +64,12 @@ export class Puppet {
   }
 
   /** A new client of `port`; without an address and port of its own it gets ones that nobody had before. */
-  async client(options: { family?: 4 | 6; port: number; source?: string; sourcePort?: number }): Promise<PuppetClient> {
+  async client(options: {
+    family?: 4 | 6;
+    port: number;
+    source?: string;
+    sourcePort?: number;
+  }): Promise<PuppetClient> {
     const family = options.family ?? 4;
     const number = this.#clients.size;
     const client = new PuppetClient(this, `client ${number}`);
@@ -86,7 +94,11 @@ export class Puppet {
    * Sends SYNs from ever new addresses and ports and never answers; resolves when `count` of them are out, or without
    * a count when {@link stopFlood} was called.
    */
-  async flood(options: { family?: 4 | 6; port: number; count?: number }): Promise<{ sent: number; answered: number }> {
+  async flood(options: {
+    family?: 4 | 6;
+    port: number;
+    count?: number;
+  }): Promise<{ sent: number; answered: number }> {
     const family = options.family ?? 4;
     const reply = await this.order({
       do: 'flood',
@@ -118,10 +130,10 @@ export class Puppet {
     await gone;
   }
 
-  #hear(message: { segment?: Segment & { client: string; flags: unknown } } & Partial<Reply>): void {
+  #hear(message: { segment?: HeardSegment } & Partial<Reply>): void {
     if (message.segment) {
       const { client, flags, ...rest } = message.segment;
-      this.#clients.get(client)?.received.push({ ...rest, flags: (flags as string[]).join('+') });
+      this.#clients.get(client)?.received.push({ ...rest, flags: flags.join('+') });
       return;
     }
     const waiting = this.#waiting.get(message.id!);

@@ -32,6 +32,8 @@ export interface Testing {
    * the loopback interface up. Needs CAP_SYS_ADMIN.
    */
   unshareNetwork(): void;
+  /** Gives an interface of the namespace one more address. */
+  addIpv6Address(device: string, address: string): void;
   /**
    * Starts `count` connections in a row, without a pause for JavaScript between them, and tells what became of each.
    * On loopback the whole handshake happens in here. The descriptors are the caller's; with `hold: false` they are
@@ -49,6 +51,11 @@ export interface Testing {
   openListener(options: ListenerOptions): number;
   /** Takes what is queued by now, at most `most`; the descriptors are the caller's. */
   acceptMany(listener: number, most?: number): number[];
+  /**
+   * Attaches a BPF program that does nothing to the listener's reuseport group; the kernel goes on choosing by its hash.
+   * The descriptor of the program is the caller's: its runs, when they are accounted, are in /proc/self/fdinfo.
+   */
+  attachEmptyProgram(listener: number): number;
   send(fd: number, text: string): void;
   /** What has arrived by now. */
   receive(fd: number): { text: string; ended: boolean; error?: string };

@@ -1,0 +1,71 @@
+/** The command line as its users meet it: the compiled program in a process of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach } from 'vitest';
+import { packageRoot } from '../../lib/native.js';
+import { until } from './until.js';
+
+export const CLI = join(packageRoot, 'dist/lib/cli/main.js');
+
+const running = new Set<ChildProcess>();
+
+afterEach(() => {
+  for (const child of running) child.kill('SIGKILL');
+  running.clear();
+});
+
+/** A program that has been started; it does not outlive the test. */
+export class Run {
+  readonly child: ChildProcess;
+  readonly ended: Promise<[code: number | null, signal: NodeJS.Signals | null]>;
+  stdout = '';
+  stderr = '';
+
+  constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+    this.child = spawn(program, args, { stdio: 'pipe', env: { ...process.env, ...env } });
+    running.add(this.child);
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    this.ended = once(this.child, 'close') as typeof this.ended;
+    void this.ended.then(() => running.delete(this.child));
+  }
+
+  get pid(): number {
+    return this.child.pid as number;
+  }
+
+  /** Waits until stdout holds the text, and returns everything that came so far. */
+  async says(text: string | RegExp): Promise<string> {
+    await until(`${text} appears in: ${this.stdout}`, () =>
+      typeof text === 'string' ? this.stdout.includes(text) : text.test(this.stdout),
+    );
+    return this.stdout;
+  }
+}
+
+export function spillway(...args: string[]): Run {
+  return new Run(process.execPath, [CLI, ...args]);
+}
+
+/** Runs the command to its end. */
+export async function runSpillway(
+  ...args: string[]
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const run = spillway(...args);
+  const [code] = await run.ended;
+  return { code, stdout: run.stdout, stderr: run.stderr };
+}
+
+/** Every process below one, the grandchildren included. */
+export function descendants(pid: number): number[] {
+  const children = readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').split(' ').filter(Boolean).map(Number),
+  );
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
