@@ -1,0 +1,155 @@
+/** The live table. Pure: a snapshot and the size of the terminal in, text out. */
+import { stripVTControlCharacters } from 'node:util';
+import Table from 'cli-table3';
+import type { Colors } from 'picocolors/types.js';
+import { wrapped } from '../text.js';
+import type { Snapshot, WorkerFacts } from './snapshot.js';
+import { byHand, whatOneSees } from './words.js';
+
+export interface Scene {
+  url: string;
+  policy: string;
+  /** Sentences that stay: what is missing, what went wrong. */
+  notices: readonly string[];
+  /** The worker that the flood makes slow. */
+  victim: number;
+  flooded: boolean;
+  /** Whether keys are read. */
+  keys: boolean;
+  /** Whether it is the last view, when nothing can be tried any more. */
+  ended: boolean;
+}
+
+export interface Size {
+  columns: number;
+  rows: number;
+}
+
+interface Column {
+  head: string;
+  align: 'left' | 'right';
+  cell(worker: WorkerFacts): string;
+}
+
+/** Rows beside the workers' that the view takes at most, sentences in the narrowest window included. */
+const OTHER_ROWS = 16;
+
+export function renderTable(snapshot: Snapshot, scene: Scene, { columns, rows }: Size, c: Colors): string {
+  // The last column stays free: some terminals wrap a line that fills it.
+  const width = columns - 1;
+  const shown = snapshot.workers.slice(0, Math.max(1, rows - OTHER_ROWS));
+  const hidden = snapshot.workers.length - shown.length;
+  const sentence = (text: string, paint: (line: string) => string) => wrapped(text, width).map(paint);
+  return [
+    ...sentence(`Spillway demo on ${scene.url}`, c.bold),
+    ...sentence(`selector ${snapshot.selector}, policy ${scene.policy}`, c.dim),
+    ...scene.notices.flatMap((notice) => sentence(`! ${notice}`, c.yellow)),
+    '',
+    ...workerLines(shown, width, c),
+    ...(hidden > 0 ? [c.dim(`… and ${hidden} more`)] : []),
+    '',
+    ...sentence(groupFacts(snapshot), (line) => line),
+    ...sentence(loadFacts(snapshot), (line) => line),
+    '',
+    ...sentence(whatOneSees(snapshot), c.dim),
+    '',
+    ...(scene.ended ? [] : sentence(`By hand, in another terminal: ${byHand(scene.url)}`, c.dim)),
+    ...(scene.ended || !scene.keys ? [] : sentence(keyFacts(scene), c.cyan)),
+  ].join('\n');
+}
+
+/** The widest layout that fits; in a window too narrow for any of them, a line per worker. */
+function workerLines(workers: readonly WorkerFacts[], width: number, c: Colors): string[] {
+  for (const layout of layouts(c)) {
+    const lines = tableOf(workers, layout, c).split('\n');
+    if (lines.every((line) => visibleLength(line) <= width)) return lines.map((line) => line.trimEnd());
+  }
+  return workers.map(({ slot, slow, queue, places, served }) =>
+    `${slot}${slow > 0 ? '!' : ' '} ${dash(queue)}/${dash(places)} ${served}`.slice(0, width),
+  );
+}
+
+function layouts(c: Colors): Column[][] {
+  const left = (head: string, cell: Column['cell']): Column => ({ head, align: 'left', cell });
+  const right = (head: string, cell: Column['cell']): Column => ({ head, align: 'right', cell });
+  const name = left('worker', (worker) => nameOf(worker, c));
+  const pid = right('pid', (worker) => dash(worker.pid ?? null));
+  const queue = (bar: number) => left('queue', (worker) => queueOf(worker, bar, c));
+  const served = right('served', (worker) => String(worker.served));
+  const perSecond = right('per s', (worker) => String(worker.servedPerSecond));
+  const chosen = right('chosen', (worker) => dash(worker.chosen));
+  const moved = (into: string, out: string) => [
+    right(into, (worker) => dash(worker.redirectedIn)),
+    right(out, (worker) => dash(worker.redirectedOut)),
+  ];
+  return [
+    [name, pid, queue(20), served, perSecond, chosen, ...moved('redirected in', 'redirected out')],
+    [name, pid, queue(12), served, perSecond, chosen, ...moved('redir. in', 'out')],
+    [name, queue(10), served, ...moved('in', 'out')],
+    [name, queue(4), served, ...moved('in', 'out')],
+    [name, queue(0), served],
+  ];
+}
+
+function tableOf(workers: readonly WorkerFacts[], layout: readonly Column[], c: Colors): string {
+  const table = new Table({
+    head: layout.map(({ head }) => c.dim(head)),
+    colAligns: layout.map(({ align }) => align),
+    chars: BORDERLESS,
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2, compact: true },
+  });
+  for (const worker of workers) table.push(layout.map(({ cell }) => cell(worker)));
+  return table.toString();
+}
+
+const BORDERLESS = Object.fromEntries(
+  [
+    ...['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right'],
+    ...['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'],
+  ].map((name) => [name, '']),
+);
+
+function nameOf({ slot, slow, alive }: WorkerFacts, c: Colors): string {
+  if (!alive) return `${slot} ${c.red('gone')}`;
+  return slow > 0 ? `${slot} ${c.yellow('slow')}` : `${slot}     `;
+}
+
+function queueOf({ queue, places }: WorkerFacts, bar: number, c: Colors): string {
+  if (queue === null || places === null) return dash(null);
+  const share = Math.min(1, queue / places);
+  // One connection is to be seen, and only a full queue fills the bar.
+  const filled =
+    queue === 0 ? 0 : share === 1 ? bar : Math.min(bar - 1, Math.max(1, Math.round(share * bar)));
+  const paint = share === 1 ? c.red : share >= 0.5 ? c.yellow : c.green;
+  const numbers = `${String(queue).padStart(String(places).length)}/${places}`;
+  return bar === 0 ? numbers : `${paint('█'.repeat(filled))}${c.dim('░'.repeat(bar - filled))} ${numbers}`;
+}
+
+export function dash(value: number | null): string {
+  return value === null ? '–' : String(value);
+}
+
+function groupFacts({
+  connectionsPerSecond,
+  redirected,
+  redirectedPerSecond,
+  dropped,
+  kernelDrops,
+}: Snapshot): string {
+  const rate = redirectedPerSecond === null ? '' : ` (${redirectedPerSecond}/s)`;
+  return `group: ${connectionsPerSecond} connections/s, ${dash(redirected)} redirected${rate}, ${dash(dropped)} dropped, ${kernelDrops} kernel drops`;
+}
+
+function loadFacts({ load }: Snapshot): string {
+  const doing = load.rate === null ? 'off' : `${load.rate}/s`;
+  return `load:  ${doing}, ${load.answered} of ${load.sent} answered, ${load.underWay} waiting, ${load.failed} failed, ${load.timedOut} timed out`;
+}
+
+function keyFacts({ flooded, victim }: Scene): string {
+  const flood = flooded ? 'f ends the flood' : `f floods, with worker ${victim} slow`;
+  return `${flood} · s makes another worker the slow one · q quits`;
+}
+
+function visibleLength(line: string): number {
+  return stripVTControlCharacters(line).trimEnd().length;
+}
