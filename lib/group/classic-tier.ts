@@ -79,6 +79,11 @@ export class ClassicTier implements Tier {
     }
   }
 
+  left(inode: number): void {
+    this.#forget(inode);
+    this.#attach();
+  }
+
   counts(): TierCounts {
     const slots = this.#group.members.map(() => ({ ...unknown }));
     return { slots, decisions: null, stale: null, migrated: this.#handedOver };
@@ -119,13 +124,14 @@ export class ClassicTier implements Tier {
   #close(socket: NativeSocket, inode: number): void {
     const index = this.#order.indexOf(inode);
     const last = this.#order.length - 1;
-    if (index >= 0) {
+    // After a change of selector the program in force is another tier's.
+    if (index >= 0 && !this.#stopped) {
       const steady = this.#entries().filter((entry) => entry.index !== index && entry.index !== last);
       this.#attachEntries(steady.length > 0 ? steady : [{ index: last, weight: 1 }]);
-      // Other processes may hold the listener as well: shutting it down is what takes it out of the group.
-      socket.shutdown();
       this.#forget(inode);
     }
+    // Other processes may hold the listener as well: shutting it down is what takes it out of the group.
+    socket.shutdown();
     socket.close();
     this.#leaving.delete(inode);
     if (!this.#stopped) this.#attach();

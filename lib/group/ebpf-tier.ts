@@ -95,6 +95,9 @@ export class EbpfTier implements Tier {
     socket.close();
   }
 
+  /** The slots never named it. */
+  left(): void {}
+
   counts(): TierCounts {
     const size = this.#group.members.length;
     const readings = this.#selector.readings(size);

@@ -50,7 +50,7 @@ export interface OpenOptions extends CommonOptions {
   sockets: number;
 }
 
-/** One socket's state, and its slot's counts since the group was opened (also over replaced sockets). */
+/** One socket's state, and its slot's counts since the selector in force took over (also over replaced sockets). */
 export interface SocketStats {
   slot: number;
   fd: number;
@@ -292,6 +292,7 @@ export class SocketGroup {
 
   /** The descriptor of a slot's listener. It stays the group's: give it to a child, but do not close it. */
   fd(slot: number): number {
+    this.#assertOpen();
     return this.#at(slot).socket.fd;
   }
 
@@ -354,7 +355,7 @@ export class SocketGroup {
     return name === 'enabled' ? member.enabled : this.#inForce(name);
   }
 
-  /** The state of every socket and what has been decided since the group was opened. */
+  /** The state of every socket and what has been decided since the selector in force took over. */
   stats(): GroupStats {
     this.#assertOpen();
     const counts = this.#tier.counts();
@@ -656,8 +657,10 @@ export class SocketGroup {
   async #leave(slot: number, { socket, inode }: Member): Promise<void> {
     const drops = socket.drops();
     claimed.delete(inode);
+    const tier = this.#tier;
     try {
-      await this.#tier.leave(slot, socket, inode);
+      await tier.leave(slot, socket, inode);
+      if (this.#tier !== tier && !this.#closed) this.#tier.left(inode);
       this.#pastDrops[slot] = (this.#pastDrops[slot] ?? 0) + drops;
     } catch (error) {
       throw explain(error, `slot ${slot} could not hand over its queue`);

@@ -105,8 +105,8 @@ export function readListenerOption<Name extends ListenerOptionName>(
 }
 
 /**
- * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE` when the kernel does not know the value (a congestion algorithm,
- *   an interface), `ERR_SPILLWAY_PERMISSION` when a capability is missing.
+ * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE` when the kernel does not know the value (a congestion algorithm),
+ *   `ERR_SPILLWAY_ADDRESS_UNAVAILABLE` for an unknown interface, `ERR_SPILLWAY_PERMISSION` when a capability is missing.
  */
 export function writeListenerOption<Name extends ListenerOptionName>(
   socket: NativeSocket,
@@ -127,7 +127,8 @@ export function writeListenerOption<Name extends ListenerOptionName>(
         'Grant CAP_NET_ADMIN (bindToDevice: CAP_NET_RAW).',
       );
     }
-    if (['ENOENT', 'ENODEV', 'EINVAL', 'ENOPROTOOPT', 'EOPNOTSUPP', 'EDOM', 'ERANGE'].includes(code)) {
+    if (code === 'ENODEV') throw systemError('ERR_SPILLWAY_ADDRESS_UNAVAILABLE', about, cause);
+    if (['ENOENT', 'EINVAL', 'ENOPROTOOPT', 'EOPNOTSUPP', 'EDOM', 'ERANGE'].includes(code)) {
       throw systemError('ERR_SPILLWAY_OPTION_RANGE', about, cause);
     }
     throw systemError('ERR_SPILLWAY_SYSTEM', about, cause);

@@ -66,6 +66,8 @@ export interface Tier {
    * siblings; when the promise is fulfilled nothing is lost by closing it, and the tier has closed it.
    */
   leave(slot: number, socket: NativeSocket, inode: number): Promise<void>;
+  /** A socket whose `leave()` had begun under the tier before this one has been closed. */
+  left(inode: number): void;
   counts(): TierCounts;
   /** Takes the program off the kernel's group and lets go of everything. Leaves the members as they are. */
   stop(): void;
