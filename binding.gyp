@@ -1,6 +1,10 @@
 {
+  "variables": {
+    # The published package comes without these sources ("files" in package.json).
+    "spillway_testing%": "<!(node -p \"Number(fs.existsSync('native/testing'))\")"
+  },
   "target_defaults": {
-    "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+    "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
     "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
     "cflags": ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-cast-function-type"]
   },
@@ -10,6 +14,8 @@
       "include_dirs": ["<(SHARED_INTERMEDIATE_DIR)"],
       "sources": [
         "native/addon.cc",
+        "native/diag.cc",
+        "native/diag_binding.cc",
         "native/errors.cc",
         "native/queue_watch.cc",
         "native/selector.cc",
@@ -39,16 +45,22 @@
       "target_name": "spillway-launch",
       "type": "executable",
       "sources": ["native/launch.cc"]
-    },
-    {
-      "target_name": "spillway_testing",
-      "sources": [
-        "native/errors.cc",
-        "native/socket.cc",
-        "native/testing/addon.cc",
-        "native/testing/network.cc",
-        "native/testing/peers.cc"
-      ]
     }
+  ],
+  "conditions": [
+    ["spillway_testing==1", {
+      "targets": [
+        {
+          "target_name": "spillway_testing",
+          "sources": [
+            "native/errors.cc",
+            "native/socket.cc",
+            "native/testing/addon.cc",
+            "native/testing/network.cc",
+            "native/testing/peers.cc"
+          ]
+        }
+      ]
+    }]
   ]
 }

@@ -47,7 +47,7 @@ export const ERRORS = {
   },
   ERR_SPILLWAY_OPTION_TIER: {
     means: 'The selector in force cannot give what the option asks for.',
-    hint: 'docs/options.md says which selector gives what; `spillway doctor` says how to get a better one.',
+    hint: 'docs/options.md says which selector gives what; `npx spillway doctor` says how to get a better one.',
   },
   ERR_SPILLWAY_OPTION_UNKNOWN: {
     means: 'There is no option of that name.',
@@ -55,7 +55,7 @@ export const ERRORS = {
   },
   ERR_SPILLWAY_PERMISSION: {
     means: 'The system refused for want of a capability or right.',
-    hint: 'Grant the capability that the message names; `spillway doctor` prints how.',
+    hint: 'Grant the capability that the message names; `npx spillway doctor` prints how.',
   },
   ERR_SPILLWAY_PLATFORM: {
     means: 'Spillway runs on Linux only.',
@@ -67,15 +67,15 @@ export const ERRORS = {
   },
   ERR_SPILLWAY_SELECTOR_UNAVAILABLE: {
     means: 'The selector that was asked for by name does not work here.',
-    hint: "Use selector 'auto', or grant what the message names; `spillway doctor` prints how.",
+    hint: "Use selector 'auto', or grant what the message names; `npx spillway doctor` prints how.",
   },
   ERR_SPILLWAY_SYSTEM: {
     means: 'The operating system refused a call that Spillway does not expect to fail.',
     hint: 'The message names the call and the reason; please report it when it makes no sense.',
   },
   ERR_SPILLWAY_WORKER: {
-    means: 'A worker could not be started.',
-    hint: 'The message names the program and the reason.',
+    means: 'A worker could not be started or ended.',
+    hint: 'Run the program alone to see why it ends.',
   },
 } as const satisfies Record<string, { means: string; hint: string }>;
 

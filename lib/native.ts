@@ -54,6 +54,16 @@ export interface NativeSocket {
   close(): void;
 }
 
+/** A TCP socket that the kernel lists. */
+export interface ListedSocket {
+  /** 0 for a half-open connection, which has no file. */
+  inode: number;
+  /** The owner of a listener. */
+  uid: number;
+  /** Remote address and port the way /proc/net/tcp writes them; equal for one and the same peer. */
+  peer: string;
+}
+
 /** A row of the selector's `slots` map, without the address that the addon finds itself. */
 export interface SlotRow {
   limit: number;
@@ -111,6 +121,12 @@ export interface Native {
   QueueWatch: new (callback: () => void) => NativeQueueWatch;
   /** What is behind a descriptor. Never throws: a closed or foreign one is simply no socket. */
   socketKind(fd: number): { isSocket: boolean; isTcp: boolean; listening: boolean; reusePort: boolean };
+  /**
+   * Sockets on exactly this address (an empty one stands for all of the family) and port, in the order of the
+   * kernel's table (native/diag.h). `states` is a bit
+   * mask. Needs no privilege, but a kernel with inet_diag and a process that may open netlink sockets.
+   */
+  socketsAt(address: string, port: number, family: 4 | 6, states: number): ListedSocket[];
   /** Whether the running kernel has `bpf_rdonly_cast` (Linux 6.2). Reads the kernel's BTF: some milliseconds. */
   kernelHasCast(): boolean;
   /** Makes the kernel account BPF run times until the returned descriptor is closed. Needs CAP_SYS_ADMIN. */

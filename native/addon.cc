@@ -3,6 +3,7 @@
 // The addon's face: classes and functions per environment, no global state.
 #include <napi.h>
 
+#include "diag_binding.h"
 #include "queue_watch.h"
 #include "selector_binding.h"
 #include "socket_binding.h"
@@ -16,6 +17,7 @@ public:
     exports.Set("Selector", SelectorBinding::define(env));
     exports.Set("QueueWatch", QueueWatch::define(env));
     exports.Set("socketKind", Napi::Function::New<socket_kind>(env, "socketKind"));
+    exports.Set("socketsAt", Napi::Function::New<sockets_at>(env, "socketsAt"));
     exports.Set("kernelHasCast", Napi::Function::New<kernel_has_cast>(env, "kernelHasCast"));
     exports.Set("accountRunTime", Napi::Function::New<account_run_time>(env, "accountRunTime"));
     exports.Set("constants", socket_constants(env));

@@ -159,18 +159,6 @@ void close_from(unsigned first) {
     give_up_system("cannot close inherited descriptors");
 }
 
-// The bounding set is what a program of uid 0 gets at exec. Without CAP_SETPCAP it stays, which does no harm:
-// no_new_privs, set below, lets an exec give nothing that the process does not have.
-void drop_bounding_set() {
-  for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
-      continue;
-    if (errno == EPERM)
-      return;
-    give_up_system("cannot drop capability " + std::to_string(capability));
-  }
-}
-
 // Groups first: they can no longer be changed once the user is another one.
 void change_identity(const Options &options) {
   if (options.uid || options.gid) {
@@ -183,6 +171,9 @@ void change_identity(const Options &options) {
     give_up_system("cannot become user " + std::to_string(*options.uid));
 }
 
+// The bounding set stays: no_new_privs lets an exec give nothing that the process does not have, also to user
+// 0. Without the set the kernel would refuse to run a program that has file capabilities (capabilities(7),
+// "Safety checking for capability-dumb binaries").
 void drop_capabilities() {
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
     give_up_system("cannot clear the ambient capabilities");
@@ -231,7 +222,6 @@ int main(int argc, char **argv) {
   close_report_on_exec();
   if (options.close_from)
     close_from(*options.close_from);
-  drop_bounding_set();
   change_identity(options);
   drop_capabilities();
   if (options.parent)

@@ -34,7 +34,8 @@ struct QueueWatchState {
     uv_poll_stop(&handle);
     uv_close(reinterpret_cast<uv_handle_t *>(&handle), [](uv_handle_t *closed) {
       auto *state = static_cast<QueueWatchState *>(closed->data);
-      napi_remove_async_cleanup_hook(state->cleanup);
+      if (state->cleanup)
+        napi_remove_async_cleanup_hook(state->cleanup);
       delete state;
     });
   }
@@ -52,6 +53,10 @@ void on_readable(uv_poll_t *handle, int, int) {
   Napi::Env env(state->env);
   Napi::HandleScope scope(env);
   state->callback.MakeCallback(env.Global(), {});
+  // No JavaScript is below that could catch it: like a throw in any other callback of the event loop, it is
+  // the process's uncaught exception. Left pending, it would come out of an unrelated call into the addon.
+  if (env.IsExceptionPending())
+    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
 }
 
 Result<> control(int epoll, int operation, int fd) {
@@ -98,11 +103,22 @@ QueueWatch::QueueWatch(const Napi::CallbackInfo &info) : Napi::ObjectWrap<QueueW
   state_ = state;
   // A watch alone keeps no process alive.
   uv_unref(reinterpret_cast<uv_handle_t *>(&state->handle));
-  uv_poll_start(&state->handle, UV_READABLE, on_readable);
-  napi_add_async_cleanup_hook(
+  result = uv_poll_start(&state->handle, UV_READABLE, on_readable);
+  if (result != 0) {
+    state->close();
+    throw_failure(info.Env(), Failure{-result, "uv_poll_start", {}});
+    return;
+  }
+  // Without it a handle would outlive the environment's event loop.
+  napi_status hooked = napi_add_async_cleanup_hook(
       info.Env(),
       [](napi_async_cleanup_hook_handle, void *data) { static_cast<QueueWatchState *>(data)->close(); },
       state, &state->cleanup);
+  if (hooked != napi_ok) {
+    state->cleanup = nullptr;
+    state->close();
+    throw_failure(info.Env(), Failure{ENOMEM, "napi_add_async_cleanup_hook", {}});
+  }
 }
 
 QueueWatch::~QueueWatch() {
@@ -110,7 +126,7 @@ QueueWatch::~QueueWatch() {
     state_->close();
 }
 
-// A listener is watched once; it is armed by arm().
+// A listener is watched once. It is armed from the start; after it was reported, by arm().
 Napi::Value QueueWatch::add(const Napi::CallbackInfo &info) {
   if (!state_)
     return info.Env().Undefined();

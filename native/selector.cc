@@ -121,13 +121,15 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   return selector;
 }
 
+// Whoever else holds the listeners goes on with the program, which keeps the maps: nothing is taken out of
+// them here.
+Selector::~Selector() { selector_bpf__destroy(skeleton_); }
+
 // The kernel frees a map some time after its last descriptor is closed, and until then its sockets belong to
 // it: they are taken out one by one, so that the next selector can have them at once.
-Selector::~Selector() {
-  if (skeleton_)
-    for (std::uint32_t key = 0; key < capacity_ + SPILLWAY_EXTRA_SOCKETS; key++)
-      bpf_map__delete_elem(skeleton_->maps.sockets, &key, sizeof(key), 0);
-  selector_bpf__destroy(skeleton_);
+void Selector::release_sockets() {
+  for (std::uint32_t key = 0; key < capacity_ + SPILLWAY_EXTRA_SOCKETS; key++)
+    bpf_map__delete_elem(skeleton_->maps.sockets, &key, sizeof(key), 0);
 }
 
 Result<> Selector::set_config(spillway_config config) {

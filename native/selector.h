@@ -37,6 +37,8 @@ public:
 
   static Result<std::unique_ptr<Selector>> load(const Options &options);
   ~Selector();
+  // To be called when the program is no longer attached: as long as it is, it could select nobody any more.
+  void release_sockets();
   Selector(const Selector &) = delete;
   Selector &operator=(const Selector &) = delete;
 

@@ -200,6 +200,8 @@ Napi::Value SelectorBinding::run_time(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value SelectorBinding::close(const Napi::CallbackInfo &info) {
+  if (selector_)
+    selector_->release_sockets();
   selector_.reset();
   return info.Env().Undefined();
 }

@@ -205,7 +205,8 @@ Result<UniqueFd> accept(int fd) {
     // The client gave up while it was queued: the next one is asked for (accept(2), "Error handling").
     if (errno == ECONNABORTED || errno == EINTR)
       continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
+    // EINVAL: another holder has shut the listener down, and its queue is gone.
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINVAL)
       return UniqueFd();
     return Failure::last("accept4");
   }

@@ -1,10 +1,10 @@
 /**
- * Writes the documentation pages that are made of tables in the code: docs/options.md and docs/errors.md. A test
- * compares the pages with the tables, so that they cannot drift apart.
+ * Writes the documentation that is made of tables in the code: docs/options.md, docs/errors.md and the table in
+ * docs/master.md. A test compares the pages with the tables, so that they cannot drift apart.
  *
  *     npm run docs
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -61,14 +61,34 @@ ${rows.join('\n')}
 `;
 }
 
+/** The hand-written page with its table made anew. */
+export function masterPage(page, options) {
+  const [, before, after] =
+    /^(.*<!-- The table is made by [^\n]* -->\n).*(<!-- end of the table -->\n.*)$/s.exec(page) ?? [];
+  if (before === undefined) throw new Error('docs/master.md has lost the marks of its table');
+  const rows = Object.entries(options).map(
+    ([name, { range, default: initial, text }]) =>
+      `| \`${name}\` | ${[range, initial, text].map(cell).join(' | ')} |`,
+  );
+  return `${before}
+| option | type and range | default | what it does |
+|---|---|---|---|
+${rows.join('\n')}
+
+${after}`;
+}
+
 async function main() {
   const root = join(dirname(fileURLToPath(import.meta.url)), '..');
   const compiled = (file) => import(pathToFileURL(join(root, 'dist', 'lib', file)).href);
   const { OPTIONS, defaultFor, SELECTORS } = await compiled('group/options.js');
   const { ERRORS } = await compiled('errors.js');
+  const { MASTER_OPTIONS } = await compiled('serve/options.js');
   mkdirSync(join(root, 'docs'), { recursive: true });
   writeFileSync(join(root, 'docs', 'options.md'), optionPage(OPTIONS, { defaultFor, selectors: SELECTORS }));
   writeFileSync(join(root, 'docs', 'errors.md'), errorPage(ERRORS));
+  const master = join(root, 'docs', 'master.md');
+  writeFileSync(master, masterPage(readFileSync(master, 'utf8'), MASTER_OPTIONS));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

@@ -1,7 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { say } from './exec.mjs';
-import { at } from './project.mjs';
+import { dirname } from 'node:path';
+import { StepError, say } from './exec.mjs';
+import { at, root } from './project.mjs';
 
 /**
  * Runs `work(fd)` while no other set-up works in this tree.
@@ -11,9 +12,8 @@ import { at } from './project.mjs';
  * util-linux locks the open file that we share with it; the number in the file only serves the message.
  */
 export async function withLock(work) {
-  mkdirSync(at('build'), { recursive: true });
   const file = at('build', '.setup.lock');
-  const fd = openSync(file, 'a');
+  const fd = openToWrite(file);
   try {
     const attempt = spawnSync('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
     if (attempt.error) {
@@ -28,6 +28,19 @@ export async function withLock(work) {
     return await work(fd);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** The first thing that set-up writes, so the place to notice that it must not. */
+function openToWrite(file) {
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+    return openSync(file, 'a');
+  } catch (error) {
+    if (!['EACCES', 'EPERM', 'EROFS'].includes(error.code)) throw error;
+    throw new StepError(`this user may not write into ${root}, and something is left to set up there`, {
+      hint: `Let its owner start it once, or start a copy of your own:\n\n  cp -r "${root}" ~/spillway && cd ~/spillway && npm start\n`,
+    });
   }
 }
 

@@ -2,10 +2,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { printChecks, runChecks } from './checks.mjs';
 import { explain, StepError } from './exec.mjs';
-import { missingCapabilities } from './privileges.mjs';
-import { root } from './project.mjs';
+import { at, root } from './project.mjs';
 import { readReport, Tally } from './report.mjs';
 import { setUp } from './setup.mjs';
 import { openUnprivileged } from './unprivileged.mjs';
@@ -18,17 +18,21 @@ import { openUnprivileged } from './unprivileged.mjs';
 /** Kernel tests that may be skipped where all privileges are there: full name of the test → the reason. */
 const ALLOWED_SKIPS = new Map([]);
 
+/** A program in the kernel, and a network namespace of one's own. */
+const KERNEL_TESTS_NEED = ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN', 'CAP_PERFMON', 'CAP_BPF'];
+
 const PROJECTS = ['unit', 'kernel', 'process', 'unprivileged'];
 
 const tally = new Tally();
 const isRoot = process.getuid() === 0;
-const lacking = missingCapabilities();
 
 const given = process.argv.slice(2);
 const chosen = PROJECTS.filter((name) => given.includes(name));
 const vitestArgs = given.filter((arg) => !PROJECTS.includes(arg));
 
 const temporary = mkdtempSync(join(tmpdir(), 'spillway-report-'));
+/** Names of the capabilities that this process lacks for the kernel tests. */
+let lacking = [];
 let otherUser;
 let interruptedBy;
 
@@ -50,6 +54,10 @@ process.stdout.write(`\n${tally}\n`);
 
 async function main() {
   await setUp({ test: true });
+  const { missingCapabilities } = await import(
+    pathToFileURL(at('dist', 'lib', 'group', 'capability.js')).href
+  );
+  lacking = missingCapabilities(KERNEL_TESTS_NEED);
 
   if (chosen.length === 0) {
     heading('checks of the sources');

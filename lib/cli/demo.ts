@@ -22,7 +22,7 @@ export function demoCommand(): Command {
     .option('-w, --workers <number>', `number of workers, 1 to ${MOST_WORKERS}`, integer(1, MOST_WORKERS), 4)
     .option('--flood', 'make one worker slow and send load from the start')
     .option('--seconds <number>', 'end after so many seconds (default: never)', integer(1, 86_400))
-    .option('--json', 'print nothing but one JSON object at the end (the interface DemoResult)')
+    .option('--json', 'print nothing but one JSON object at the end (docs/cli.md)')
     .addOption(
       new Option('--selector <name>', 'who chooses the worker')
         .choices(['auto', ...SELECTORS])
@@ -39,7 +39,13 @@ export function demoCommand(): Command {
       '\nKeys: f turns the flood on and off, s makes another worker the slow one, q or Ctrl-C quits.',
     )
     .action((options: Given) =>
-      runDemo({ ...options, flood: options.flood === true, json: options.json === true }),
+      runDemo({
+        ...options,
+        // As in a script whose variable is empty.
+        host: options.host || undefined,
+        flood: options.flood === true,
+        json: options.json === true,
+      }),
     );
 }
 

@@ -13,7 +13,7 @@ export type { Check, CheckState, DoctorReport } from './doctor/judge.js';
 export function doctorCommand(): Command {
   return new Command('doctor')
     .description('tell what works on this machine, what does not, and how to change that')
-    .option('--json', 'print one JSON object instead (the interface DoctorReport)')
+    .option('--json', 'print one JSON object instead (docs/cli.md)')
     .addHelpText('after', '\nExit code: 0 if some selector works, otherwise 1.')
     .action(async ({ json }: { json?: boolean }) => {
       const machine = readMachine();

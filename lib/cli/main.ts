@@ -5,6 +5,7 @@ import pc from 'picocolors';
 import { SpillwayError } from '../errors.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
+import { hintHere } from './doctor-call.js';
 import { version } from './version.js';
 
 /** The command line makes no sense; what it was is on stderr already. */
@@ -48,5 +49,5 @@ try {
 
 function printError({ message, hint, code }: SpillwayError): void {
   const colours = pc.createColors(process.stderr.isTTY === true && pc.isColorSupported);
-  process.stderr.write(`${colours.red('spillway:')} ${message}\n${hint}\n${colours.dim(code)}\n`);
+  process.stderr.write(`${colours.red('spillway:')} ${message}\n${hintHere(hint)}\n${colours.dim(code)}\n`);
 }

@@ -4,6 +4,7 @@ import { release } from 'node:os';
 
 /** Bit numbers of capabilities(7), those Spillway has a use for. */
 export const CAPABILITIES = {
+  CAP_KILL: 5,
   CAP_SETGID: 6,
   CAP_SETUID: 7,
   CAP_SETPCAP: 8,

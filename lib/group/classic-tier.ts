@@ -3,15 +3,17 @@
  *
  * `cbpf` attaches a classic program that names only the listeners with room. Such a program cannot read a queue, so
  * this process looks at the queues (TCP_INFO) and attaches a new program when the list changes, every millisecond as
- * long as anything is queued, and not at all otherwise. `none` leaves the choice to the kernel's hash.
+ * long as anything is queued, and not at all otherwise. `none` leaves the choice to the kernel's hash, and looks only
+ * to keep the backlogs.
  *
  * In both, a leaving listener's queue is accepted here and handed over, since only an eBPF program can make the kernel
  * move it.
  */
+import { closeSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type NativeQueueWatch, type NativeSocket, native } from '../native.js';
+import { type NativeError, type NativeQueueWatch, type NativeSocket, native } from '../native.js';
 import { buildClassicProgram } from './classic.js';
-import { halfOpenAt, listenersAt } from './endpoint.js';
+import { halfOpenAt } from './endpoint.js';
 import { type GroupState, type Member, reachable, type Tier, type TierCounts } from './tier.js';
 
 /** Milliseconds between two looks at the queues while something is queued. */
@@ -20,100 +22,184 @@ const LOOK_EVERY = 1;
 const QUIET_LOOKS = 20;
 /** Milliseconds a leaving listener waits for handshakes that were half-done when it was excluded. */
 const HANDSHAKE_LIMIT = 3000;
+/** The process or the machine has no descriptor left just now. */
+const NO_DESCRIPTOR = new Set(['EMFILE', 'ENFILE']);
 
 const unknown = { halfOpen: null, chosen: null, redirectedIn: null, redirectedOut: null } as const;
+
+/** The listeners of a group that are leaving, by inode: a change of selector goes on while they do. */
+const leavers = new WeakMap<GroupState, Map<number, NativeSocket>>();
+
+function leaversOf(group: GroupState): Map<number, NativeSocket> {
+  const known = leavers.get(group);
+  if (known) return known;
+  const none = new Map<number, NativeSocket>();
+  leavers.set(group, none);
+  return none;
+}
+
+function isShortOfDescriptors(error: unknown): boolean {
+  return NO_DESCRIPTOR.has((error as NativeError).code);
+}
 
 export class ClassicTier implements Tier {
   readonly name: 'cbpf' | 'none';
   readonly #group: GroupState;
-  /**
-   * Inodes of the kernel group's listeners by index: what a classic program's answer means. A newcomer is appended;
-   * when one leaves, the last takes its place (net/core/sock_reuseport.c, `__reuseport_detach_sock`).
-   */
-  readonly #order: number[];
-  readonly #leaving = new Set<number>();
-  readonly #watch: NativeQueueWatch | undefined;
+  readonly #leaving: Map<number, NativeSocket>;
+  readonly #watch: NativeQueueWatch;
+  /** Set while looks follow each other; without it the watch is armed. */
   #looking: NodeJS.Timeout | undefined;
   #quiet = 0;
-  #attached = '';
-  #handedOver = 0;
+  /** What the program in force names; empty without a program, undefined while it may be another tier's. */
+  #attached: string | undefined;
   #stopped = false;
   #warned = false;
 
+  /** Throws the addon's errors and leaves nothing behind when it does. */
   constructor(group: GroupState, name: 'cbpf' | 'none') {
     this.name = name;
     this.#group = group;
-    this.#order = listenersAt(group.endpoint).map(({ inode }) => inode);
-    if (name === 'none') {
-      reachable(group.members)?.detachProgram();
-      return;
-    }
-    this.#attach();
+    this.#leaving = leaversOf(group);
     this.#watch = new (native().QueueWatch)(() => this.#startLooking());
-    for (const { socket } of this.#present()) this.#watch.add(socket);
-    this.#watch.arm();
+    try {
+      for (const { socket, inode } of this.#present()) {
+        // The others are shut down, or are noticed as revived.
+        if (group.order.indexOf(inode) >= 0) this.#watch.add(socket);
+      }
+      this.#attach();
+    } catch (error) {
+      this.stop(false);
+      throw error;
+    }
   }
 
   changed(): void {
-    for (const member of this.#present()) this.#keepLimit(member);
+    // A tier that was to take over and failed may have left its traces.
+    this.#attached = undefined;
     this.#attach();
   }
 
   placed(slot: number): void {
     const member = this.#group.members[slot];
     if (!member) return;
-    this.#order.push(member.inode);
-    this.#watch?.add(member.socket);
-    this.#watch?.arm();
-    this.#attach();
-  }
-
-  async leave(slot: number, socket: NativeSocket, inode: number): Promise<void> {
-    this.#watch?.remove(socket);
-    this.#leaving.add(inode);
-    this.#attach();
+    const { order } = this.#group;
+    const isNew = order.indexOf(member.inode) < 0;
+    order.joined(member.inode);
     try {
-      if (this.#group.settings(this.name).migrate) await this.#empty(slot, socket);
-    } finally {
-      this.#close(socket, inode);
+      this.#watch.add(member.socket);
+      this.#attach();
+    } catch (error) {
+      this.#watch.remove(member.socket);
+      // The group closes it; a listener that was in the kernel's group before stays there with its other holder.
+      if (isNew) order.left(member.inode);
+      throw error;
     }
   }
 
-  left(inode: number): void {
-    this.#forget(inode);
+  async leave(slot: number, socket: NativeSocket, inode: number): Promise<void> {
+    this.#watch.remove(socket);
+    this.#leaving.set(inode, socket);
+    const errors: unknown[] = [];
+    // Without the program it may be given connections until it is closed; what it has is handed over all the same.
+    this.#attempt(() => this.#attach(), errors);
+    if (this.#group.settings(this.name).migrate) await this.#empty(slot, socket, errors);
+    this.#attempt(() => this.#close(socket, inode), errors);
+    if (errors.length === 1) throw errors[0];
+    if (errors.length > 1) throw new AggregateError(errors, `${errors.length} errors, first: ${errors[0]}`);
+  }
+
+  left(): void {
     this.#attach();
   }
 
   counts(): TierCounts {
     const slots = this.#group.members.map(() => ({ ...unknown }));
-    return { slots, decisions: null, stale: null, migrated: this.#handedOver };
+    return { slots, decisions: null, stale: null, migrated: 0 };
   }
 
-  stop(): void {
+  stop(detach: boolean): void {
     this.#stopped = true;
     clearTimeout(this.#looking);
-    this.#watch?.close();
-    reachable(this.#group.members)?.detachProgram();
+    this.#watch.close();
+    if (detach) reachable(this.#group.members)?.detachProgram();
+    if (!this.#group.closed) return;
+    // Nobody takes their connections any more, and the port must be free when the group's close() returns.
+    for (const [inode, socket] of this.#leaving) this.#end(socket, inode);
   }
 
   #present(): Member[] {
     return this.#group.members.filter((member) => member !== undefined);
   }
 
-  /** Accepts what is queued until no handshake is left that began before the listener was excluded. */
-  async #empty(slot: number, socket: NativeSocket): Promise<void> {
-    const begun = new Set(halfOpenAt(this.#group.endpoint).map(({ peer }) => peer));
+  /** Collects what goes wrong. */
+  #attempt(act: () => void, errors: unknown[]): void {
+    try {
+      act();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+
+  /**
+   * Accepts what is queued until no handshake is left that began before the listener was excluded, or the group is
+   * closed. It goes on when another selector takes over. Errors are collected: none of them may reset the rest.
+   */
+  async #empty(slot: number, socket: NativeSocket, errors: unknown[]): Promise<void> {
     const deadline = performance.now() + HANDSHAKE_LIMIT;
+    const v6Only = this.#isV6Only(socket);
+    // Unknown until the kernel could be asked, which takes a descriptor.
+    let begun: Set<string> | undefined;
     for (;;) {
-      for (let fd = socket.accept(); fd >= 0; fd = socket.accept()) {
-        this.#handedOver++;
-        this.#group.handOver(fd, slot);
+      let shortage: unknown;
+      try {
+        const open = new Set(halfOpenAt(this.#group.endpoint, v6Only).map(({ peer }) => peer));
+        begun = begun ? new Set([...begun].filter((peer) => open.has(peer))) : open;
+      } catch (error) {
+        if (isShortOfDescriptors(error)) shortage = error;
+        else {
+          errors.push(error);
+          begun = new Set();
+        }
       }
-      if (begun.size === 0 || performance.now() > deadline) return;
-      const open = new Set(halfOpenAt(this.#group.endpoint).map(({ peer }) => peer));
-      for (const peer of begun) if (!open.has(peer)) begun.delete(peer);
-      // A handshake that has just ended may have put its connection into the queue: the loop takes another turn.
+      // After the question: a handshake that had ended by then has put its connection into the queue.
+      try {
+        this.#handOverQueue(slot, socket, errors);
+      } catch (error) {
+        if (isShortOfDescriptors(error)) shortage = error;
+        else errors.push(error);
+      }
+      if (this.#group.closed || (!shortage && begun?.size === 0)) return;
+      if (performance.now() > deadline) {
+        if (shortage) errors.push(shortage);
+        return;
+      }
+      // Descriptors become free, and handshakes end, in other turns of the event loop.
       await wait(LOOK_EVERY);
+      if (this.#group.closed) return;
+    }
+  }
+
+  #isV6Only(socket: NativeSocket): boolean {
+    if (this.#group.endpoint.family === 4) return false;
+    const { IPPROTO_IPV6, IPV6_V6ONLY } = native().constants as Record<string, number>;
+    return socket.getInt(IPPROTO_IPV6 as number, IPV6_V6ONLY as number) !== 0;
+  }
+
+  /** Throws when the kernel gives no further connection although some may wait. */
+  #handOverQueue(slot: number, socket: NativeSocket, errors: unknown[]): void {
+    // The callee may close the group.
+    while (!this.#group.closed) {
+      const fd = socket.accept();
+      if (fd < 0) return;
+      try {
+        this.#group.handOver(fd, slot);
+      } catch (error) {
+        errors.push(error);
+        // Who throws has not taken it. Closed already, it is no descriptor any more.
+        try {
+          closeSync(fd);
+        } catch {}
+      }
     }
   }
 
@@ -122,42 +208,55 @@ export class ClassicTier implements Tier {
    * named that mean the same before and after; with none of them left the kernel's hash over the rest decides.
    */
   #close(socket: NativeSocket, inode: number): void {
-    const index = this.#order.indexOf(inode);
-    const last = this.#order.length - 1;
-    // After a change of selector the program in force is another tier's.
-    if (index >= 0 && !this.#stopped) {
-      const steady = this.#entries().filter((entry) => entry.index !== index && entry.index !== last);
-      this.#attachEntries(steady.length > 0 ? steady : [{ index: last, weight: 1 }]);
-      this.#forget(inode);
+    const { order } = this.#group;
+    try {
+      const index = order.indexOf(inode);
+      const last = order.length - 1;
+      // After a change of selector the program in force is another tier's.
+      if (index >= 0 && !this.#stopped) {
+        const steady = this.#entries().filter((entry) => entry.index !== index && entry.index !== last);
+        this.#attachEntries(steady.length > 0 ? steady : [{ index: last, weight: 1 }]);
+      }
+    } finally {
+      this.#end(socket, inode);
     }
-    // Other processes may hold the listener as well: shutting it down is what takes it out of the group.
-    socket.shutdown();
-    socket.close();
-    this.#leaving.delete(inode);
     if (!this.#stopped) this.#attach();
   }
 
+  #end(socket: NativeSocket, inode: number): void {
+    // The group's close() may have come first.
+    if (!this.#leaving.delete(inode)) return;
+    // Other processes may hold the listener as well: shutting it down is what takes it out of the group.
+    socket.shutdown();
+    this.#group.order.left(inode);
+    socket.close();
+  }
+
   #startLooking(): void {
+    // A connection at a listener that was added meanwhile: there is one chain of looks, not two.
+    clearTimeout(this.#looking);
     this.#quiet = 0;
     this.#look();
   }
 
+  /** Runs as a timer: nothing may be thrown from here. */
   #look(): void {
+    this.#looking = undefined;
     if (this.#stopped) return;
-    try {
-      this.#attach();
-    } catch (error) {
-      this.#keepServing(error as Error);
-    }
-    this.#quiet = this.#present().some(({ socket }) => (socket.acceptQueue()?.length ?? 0) > 0)
-      ? 0
-      : this.#quiet + 1;
-    if (this.#quiet > QUIET_LOOKS) {
-      this.#watch?.arm();
-      return;
-    }
-    this.#looking = setTimeout(() => this.#look(), LOOK_EVERY);
-    this.#looking.unref();
+    const errors: unknown[] = [];
+    this.#attempt(() => this.#attach(), errors);
+    this.#attempt(() => {
+      // Counted whether or not the program could be attached: an idle group is not looked at.
+      this.#quiet = this.#isQueued() ? 0 : this.#quiet + 1;
+    }, errors);
+    const asleep = this.#quiet > QUIET_LOOKS;
+    if (asleep) this.#attempt(() => this.#watch.arm(), errors);
+    else this.#looking = setTimeout(() => this.#look(), LOOK_EVERY).unref();
+    if (errors.length > 0) this.#keepServing(errors[0] as Error);
+  }
+
+  #isQueued(): boolean {
+    return this.#present().some(({ socket }) => (socket.acceptQueue()?.length ?? 0) > 0);
   }
 
   /**
@@ -172,46 +271,52 @@ export class ClassicTier implements Tier {
       });
     }
     this.#warned = true;
-    this.#attached = '';
   }
 
-  /** A program may have called listen() with its own backlog; here the kernel's limit is the only one in force. */
-  #keepLimit({ socket, limit }: Member): void {
-    const queue = socket.acceptQueue();
-    if (queue && queue.limit !== limit) socket.listen(limit);
+  /**
+   * Another holder has shut the member down: it is no longer in the kernel's group, and an epoll set would report it
+   * without end. When several have gone since the last look, they are assumed to have gone in the order of their slots;
+   * the kernel tells nobody, and after another order the last of the group would be taken for each other.
+   */
+  #lost({ socket, inode }: Member): void {
+    this.#group.order.left(inode);
+    this.#watch.remove(socket);
   }
 
-  /** A listener has left the kernel's group: the last one takes its index. */
-  #forget(inode: number): void {
-    const index = this.#order.indexOf(inode);
-    if (index < 0) return;
-    const last = this.#order.pop();
-    if (index < this.#order.length && last !== undefined) this.#order[index] = last;
+  /** A member that was shut down listens again: the kernel has appended it. */
+  #revived({ socket, inode }: Member): void {
+    this.#group.order.joined(inode);
+    this.#watch.add(socket);
   }
 
+  /** Whom a program may name: the enabled with room, or all enabled when nobody has any. */
   #entries(): { index: number; weight: number }[] {
-    const listening = this.#present().flatMap((member) => {
+    const { order } = this.#group;
+    const listening: (Member & { room: boolean })[] = [];
+    for (const member of this.#present()) {
       const queue = member.socket.acceptQueue();
-      if (queue) return [{ ...member, room: queue.length <= member.limit }];
-      // Shut down by somebody who holds it too: it is no longer in the kernel's group.
-      this.#forget(member.inode);
-      return [];
-    });
-    const candidates = listening.flatMap(({ inode, weight, enabled, room }) => {
-      const index = this.#order.indexOf(inode);
-      return index < 0 || !enabled ? [] : [{ index, weight, room }];
-    });
-    const withRoom = candidates.filter(({ room }) => room);
+      if (!queue) {
+        this.#lost(member);
+        continue;
+      }
+      if (order.indexOf(member.inode) < 0) this.#revived(member);
+      // A program may have called listen() with its own backlog; here the kernel's limit is the only one in force.
+      if (queue.limit !== member.limit) member.socket.listen(member.limit);
+      listening.push({ ...member, room: queue.length <= member.limit });
+    }
+    const enabled = listening.filter((member) => member.enabled);
+    const withRoom = enabled.filter(({ room }) => room);
     // Nobody has room: whoever is chosen, the kernel drops at the full queue.
-    return withRoom.length > 0 ? withRoom : candidates;
+    return (withRoom.length > 0 ? withRoom : enabled).map(({ inode, weight }) => ({
+      index: order.indexOf(inode),
+      weight,
+    }));
   }
 
   #attach(): void {
-    if (this.name === 'cbpf') {
-      for (const member of this.#present()) this.#keepLimit(member);
-      this.#attachEntries(this.#entries());
-    } else if (this.#leaving.size > 0) {
-      this.#attachEntries(this.#entries());
+    const entries = this.#entries();
+    if (this.name === 'cbpf' || this.#leaving.size > 0) {
+      this.#attachEntries(entries);
     } else if (this.#attached !== '') {
       reachable(this.#group.members)?.detachProgram();
       this.#attached = '';

@@ -11,6 +11,7 @@ import {
   SLOT_COUNTERS,
   SLOT_ENABLED,
 } from './layout.js';
+import { inodeOf } from './listeners.js';
 import {
   type GroupState,
   type Member,
@@ -53,20 +54,44 @@ export class EbpfTier implements Tier {
     this.#selector = new (native().Selector)({ capacity: group.capacity, sockmap, readByCast });
     try {
       group.members.forEach((member, slot) => {
-        if (member) this.#selector.setSlot(slot, member.socket, rowOf(member));
+        // One that another holder has shut down is no longer in the kernel's group and cannot be taken into the map.
+        if (member?.socket.acceptQueue()) this.#selector.setSlot(slot, member.socket, rowOf(member));
       });
-      this.#sink = group.newSocket();
-      // The filter comes before listen(): nobody may find a listener that answers but never accepts.
-      this.#selector.discardEverything(this.#sink);
       this.#configure();
       const socket = reachable(group.members);
       if (socket) this.#selector.attach(socket);
-      this.#sink.listen(0);
-      this.#selector.setSink(this.#sink);
+      this.openSink();
     } catch (error) {
-      this.stop();
+      this.stop(true);
       throw error;
     }
+  }
+
+  /** To be called while the program is attached: the kernel's own hash would feed the sink. */
+  openSink(): void {
+    const { order } = this.#group;
+    try {
+      this.#sink = this.#group.newSocket();
+      // The filter comes before listen(): nobody may find a listener that answers but never accepts.
+      this.#selector.discardEverything(this.#sink);
+      this.#sink.listen(0);
+      order.joined(inodeOf(this.#sink));
+      this.#selector.setSink(this.#sink);
+    } catch (error) {
+      this.closeSink();
+      // The listeners may be another user's, who alone may open one more: then this selector is of no use here.
+      throw error instanceof SpillwayError ? new Error(`the sink cannot be opened: ${error.message}`) : error;
+    }
+  }
+
+  /** To be called before the program is replaced or taken off. */
+  closeSink(): void {
+    const sink = this.#sink;
+    if (!sink) return;
+    this.#sink = undefined;
+    const inode = inodeOf(sink);
+    sink.close();
+    this.#group.order.left(inode);
   }
 
   changed(): void {
@@ -76,23 +101,37 @@ export class EbpfTier implements Tier {
     this.#configure();
   }
 
-  placed(slot: number): void {
+  placed(slot: number, before: Member | undefined): void {
     const member = this.#group.members[slot];
     if (!member) return;
-    this.#selector.setSlot(slot, member.socket, rowOf(member));
-    // The kernel's group may have lost all its members meanwhile, and with them the program.
-    this.#selector.attach(member.socket);
-    this.#configure();
+    try {
+      this.#selector.setSlot(slot, member.socket, rowOf(member));
+      // The kernel's group may have lost all its members meanwhile, and with them the program.
+      this.#selector.attach(member.socket);
+      this.#configure();
+    } catch (error) {
+      if (before) this.#selector.setSlot(slot, before.socket, rowOf(before));
+      else this.#selector.clearSlot(slot);
+      throw error;
+    }
+    this.#group.order.joined(member.inode);
   }
 
-  async leave(slot: number, socket: NativeSocket): Promise<void> {
-    if (!this.#group.members[slot]) {
-      this.#selector.clearSlot(slot);
-      this.#configure();
+  async leave(slot: number, socket: NativeSocket, inode: number): Promise<void> {
+    try {
+      if (!this.#group.members[slot]) {
+        this.#selector.clearSlot(slot);
+        this.#configure();
+      }
+    } finally {
+      // Moves the queue, and marks half-open requests to be moved when their last ACK or their timer comes.
+      try {
+        socket.shutdown();
+      } finally {
+        socket.close();
+        this.#group.order.left(inode);
+      }
     }
-    // Moves the queue, and marks half-open requests to be moved when their last ACK or their timer comes.
-    socket.shutdown();
-    socket.close();
   }
 
   /** The slots never named it. */
@@ -127,12 +166,13 @@ export class EbpfTier implements Tier {
     return this.#selector.runTime();
   }
 
-  stop(): void {
-    // The sink leaves before the program does: the kernel's plain hash would feed it.
-    this.#sink?.close();
-    this.#sink = undefined;
-    reachable(this.#group.members)?.detachProgram();
-    this.#selector.close();
+  stop(detach: boolean): void {
+    try {
+      this.closeSink();
+      if (detach) reachable(this.#group.members)?.detachProgram();
+    } finally {
+      this.#selector.close();
+    }
   }
 
   #configure(): void {

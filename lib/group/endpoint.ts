@@ -3,7 +3,8 @@ import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { SpillwayError, systemError } from '../errors.js';
-import type { Endpoint } from '../native.js';
+import { type Endpoint, type ListedSocket, type NativeError, native } from '../native.js';
+import { socketsInProc } from './proc-net.js';
 
 /** `[::1]:80` or `127.0.0.1:80`. */
 export function describe({ address, family, port }: Endpoint): string {
@@ -45,56 +46,25 @@ export async function resolveEndpoint(host: string | undefined, port: number): P
   }
 }
 
-/** A TCP socket as /proc/net/tcp tells it. */
-export interface ListedSocket {
-  inode: number;
-  uid: number;
-  /** Remote address and port, as the kernel writes them; equal for one and the same peer. */
-  peer: string;
-}
+/** Numbers of TCP states (include/net/tcp_states.h), the same on every architecture. */
+const SYN_RECV = 3;
+const LISTEN = 10;
 
-const LISTEN = '0A';
-const SYN_RECV = '03';
+/**
+ * The kernel has no inet_diag, or what confines the process (seccomp, a security module) keeps it from asking: systemd's
+ * RestrictAddressFamilies= without AF_NETLINK, for example, gives EAFNOSUPPORT.
+ */
+const CANNOT_ASK = new Set(['EAFNOSUPPORT', 'EPROTONOSUPPORT', 'EOPNOTSUPP', 'ENOENT', 'EACCES', 'EPERM']);
 
-/** An address the way /proc/net/tcp writes it: 32-bit words of network order, printed in host order. */
-export function procAddress({ address, family, port }: Endpoint): string {
-  const bytes = family === 4 ? ipv4Bytes(address) : ipv6Bytes(address.replace(/%.*$/, ''));
-  const words = new Uint32Array(new Uint8Array(bytes).buffer);
-  const hex = [...words].map((word) => word.toString(16).padStart(8, '0')).join('');
-  return `${hex}:${port.toString(16).padStart(4, '0')}`.toUpperCase();
-}
-
-function ipv4Bytes(address: string): number[] {
-  return address.split('.').map(Number);
-}
-
-function ipv6Bytes(address: string): number[] {
-  const dotted = address.match(/^(.*:)(\d+\.\d+\.\d+\.\d+)$/);
-  if (dotted) {
-    const [a, b, c, d] = ipv4Bytes(dotted[2] as string) as [number, number, number, number];
-    return ipv6Bytes(`${dotted[1]}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`);
+/** Sockets on exactly this address (an empty one: on all) and port, in the order the kernel lists them: the same in both ways of asking. */
+function listed(endpoint: Endpoint, state: number): ListedSocket[] {
+  const { address, port, family } = endpoint;
+  try {
+    return native().socketsAt(address, port, family, 1 << state);
+  } catch (error) {
+    if (!CANNOT_ASK.has((error as NativeError).code)) throw error;
+    return socketsInProc(endpoint, state);
   }
-  const [head = '', tail] = address.split('::');
-  const groups = (part: string) =>
-    part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16));
-  const left = groups(head);
-  const right = tail === undefined ? [] : groups(tail);
-  const middle = new Array<number>(8 - left.length - right.length).fill(0);
-  return [...left, ...middle, ...right].flatMap((group) => [group >> 8, group & 255]);
-}
-
-/** Sockets on exactly this address and port, in the order the kernel lists them. */
-function listed(endpoint: Endpoint, state: string): ListedSocket[] {
-  const local = procAddress(endpoint);
-  const sockets: ListedSocket[] = [];
-  // The thread's own, as network namespaces belong to threads.
-  const table = readFileSync(`/proc/thread-self/net/tcp${endpoint.family === 6 ? '6' : ''}`, 'latin1');
-  for (const line of table.split('\n')) {
-    if (!line.includes(local)) continue;
-    const [, address, peer = '', st, , , , uid, , inode] = line.trim().split(/\s+/);
-    if (address === local && st === state) sockets.push({ inode: Number(inode), uid: Number(uid), peer });
-  }
-  return sockets;
 }
 
 /**
@@ -107,7 +77,18 @@ export function listenersAt(endpoint: Endpoint): ListedSocket[] {
   return endpoint.family === 6 ? found : found.reverse();
 }
 
-/** The half-open connections to exactly this address and port. */
-export function halfOpenAt(endpoint: Endpoint): ListedSocket[] {
-  return listed(endpoint, SYN_RECV);
+const WILDCARDS = new Set(['0.0.0.0', '::']);
+
+/**
+ * The half-open connections of the listeners on an address and port. Those of a listener on all addresses carry the
+ * concrete address the client called, so they are found by the port, and so are those of another service that listens
+ * on one of the addresses alone. A dual-stack listener has IPv4 clients as well, which the kernel lists in its family,
+ * as mapped addresses; both families are asked, as no document promises that.
+ */
+export function halfOpenAt(endpoint: Endpoint, v6Only = false): ListedSocket[] {
+  if (!WILDCARDS.has(endpoint.address)) return listed(endpoint, SYN_RECV);
+  const everywhere = { ...endpoint, address: '' };
+  const found = listed(everywhere, SYN_RECV);
+  if (endpoint.family === 4 || v6Only) return found;
+  return [...found, ...listed({ ...everywhere, family: 4 }, SYN_RECV)];
 }

@@ -5,10 +5,24 @@ import { SpillwayError } from '../errors.js';
 import type { Endpoint, NativeError, NativeSocket } from '../native.js';
 import { ClassicTier } from './classic-tier.js';
 import { type EbpfOptions, EbpfTier, isRefusedSocket, refusedSocket } from './ebpf-tier.js';
-import { resolveEndpoint } from './endpoint.js';
+import { listenersAt, resolveEndpoint } from './endpoint.js';
+import { JoinOrder } from './join-order.js';
 import { type Decisions, MAX_SLOTS } from './layout.js';
-import { readListenerOption, writeEverywhere } from './listener-options.js';
-import { adoptListeners, closeAll, explain, inodeOf, openListeners, openSocket } from './listeners.js';
+import {
+  applyLiveOptions,
+  type BoundOptions,
+  readListenerOption,
+  writeEverywhere,
+} from './listener-options.js';
+import {
+  adoptListeners,
+  closeAll,
+  explain,
+  inodeOf,
+  openListeners,
+  openSocket,
+  sameBinding,
+} from './listeners.js';
 import {
   type AskedOptions,
   assertGives,
@@ -36,7 +50,7 @@ export interface CommonOptions extends AskedOptions {
   sockmap?: boolean;
   /**
    * Below the `ebpf` selector, takes the descriptor of a connection that waited in the queue of a leaving socket.
-   * The descriptor is the callee's. Without it such a socket cannot leave while `migrate` is on.
+   * The descriptor is the callee's, unless it throws: then it is closed here. Without it such a socket cannot leave while `migrate` is on.
    */
   onConnection?: (fd: number, fromSlot: number) => void;
 }
@@ -149,6 +163,8 @@ export class SocketGroup {
   readonly #asked: AskedOptions;
   readonly #ebpf: EbpfOptions;
   readonly #onConnection: CommonOptions['onConnection'];
+  /** How the listeners are bound: newcomers must be bound likewise, or the kernel takes them for another group. */
+  readonly #bound: BoundOptions;
   readonly #members: (Member | undefined)[];
   /** Kernel drops of sockets that have left, by slot, so that a slot's count never goes back. */
   readonly #pastDrops: number[] = [];
@@ -156,7 +172,7 @@ export class SocketGroup {
   readonly #state: GroupState;
   #tier!: Tier;
   #notice: string | undefined;
-  /** What earlier tiers of this group had moved. */
+  /** What was handed over, and what the kernel moved under earlier tiers of this group. */
   #migratedBefore = 0;
   #closed = false;
 
@@ -164,18 +180,24 @@ export class SocketGroup {
     endpoint: Endpoint,
     sockets: readonly NativeSocket[],
     asked: AskedOptions,
+    bound: BoundOptions,
     opening: Omit<z.infer<typeof OPENING>, 'sockets'>,
   ) {
     this.#endpoint = endpoint;
     this.#asked = asked;
     this.#ebpf = { readBy: opening.readBy ?? 'auto', sockmap: opening.sockmap ?? false };
     this.#onConnection = opening.onConnection;
+    this.#bound = bound;
     this.#members = sockets.map((socket) => this.#member(socket));
-    const capacity = Math.max(opening.capacity ?? 64, sockets.length);
+    // As the kernel has it: it caps a larger backlog at net.core.somaxconn.
+    if (asked.backlog !== undefined) asked.backlog = this.#members[0]?.limit;
+    const capacity = opening.capacity ?? Math.max(64, sockets.length);
+    const isClosed = () => this.#closed;
     this.#state = {
       endpoint,
       members: this.#members,
       capacity,
+      order: new JoinOrder(listenersAt(endpoint).map(({ inode }) => inode)),
       settings: (selector) => ({
         policy: this.#inForce('policy', selector),
         overflow: this.#inForce('overflow', selector),
@@ -184,14 +206,12 @@ export class SocketGroup {
       get deferring() {
         return (asked.deferAccept ?? 0) > 0;
       },
-      newSocket: () =>
-        openSocket(endpoint, {
-          v6Only: asked.v6Only,
-          freeBind: asked.freeBind,
-          bindToDevice: asked.bindToDevice,
-        }),
+      newSocket: () => openSocket(endpoint, bound),
       handOver: (fd, slot) => this.#handOver(fd, slot),
       canHandOver: opening.onConnection !== undefined,
+      get closed() {
+        return isClosed();
+      },
     };
   }
 
@@ -209,26 +229,29 @@ export class SocketGroup {
     const wanted = await resolveEndpoint(opening.host, opening.port ?? 0);
     const backlog = asked.backlog ?? defaultFor('ebpf', 'backlog') ?? 511;
     const { endpoint, sockets } = openListeners(wanted, opening.sockets, asked, backlog);
-    return SocketGroup.#form(endpoint, sockets, asked, opening);
+    const { v6Only, freeBind, bindToDevice } = asked;
+    return SocketGroup.#form(endpoint, sockets, asked, { v6Only, freeBind, bindToDevice }, opening);
   }
 
   /**
    * Makes a group of existing listening sockets, given by descriptor. They must share one address and port and have
    * been bound with SO_REUSEPORT. The group works on duplicates: the descriptors stay the caller's.
    *
-   * Below the `ebpf` selector the kernel's order of the sockets is taken from /proc/net/tcp, which is right as long as
-   * no listener of the port has been closed before.
+   * Below the `ebpf` selector the kernel's order of the sockets is taken from its list of listeners (sock_diag(7)),
+   * which is right as long as no listener of the port has been closed before.
    *
    * @throws {SpillwayError} `ERR_SPILLWAY_BAD_FD` naming the descriptor, and what `open()` throws about options.
    */
   static async of(fds: readonly number[], options: CommonOptions = {}): Promise<SocketGroup> {
     const given = { ...options } as Record<string, unknown>;
-    const opening = checkOpening({ ...given, sockets: Math.min(Math.max(fds.length, 1), MAX_SLOTS) });
+    const count = Array.isArray(fds) ? fds.length : 0;
+    for (const name of ['host', 'port', 'sockets']) if (name in given) assertOptionName(name);
+    const opening = checkOpening({ ...given, sockets: Math.min(Math.max(count, 1), MAX_SLOTS) });
     const asked = checkOptions(given);
-    if (fds.length > MAX_SLOTS) {
+    if (count > MAX_SLOTS) {
       throw new SpillwayError(
         'ERR_SPILLWAY_OPTION_RANGE',
-        `a group has at most ${MAX_SLOTS} sockets, not ${fds.length}`,
+        `a group has at most ${MAX_SLOTS} sockets, not ${count}`,
       );
     }
     for (const name of ['v6Only', 'freeBind', 'bindToDevice'] as const) {
@@ -239,15 +262,21 @@ export class SocketGroup {
         );
       }
     }
-    const { endpoint, sockets } = adoptListeners(fds);
-    const group = SocketGroup.#form(endpoint, sockets, asked, opening);
+    const { endpoint, sockets, bound } = adoptListeners(fds);
+    const { backlog } = asked;
+    const group = SocketGroup.#form(endpoint, sockets, asked, bound, opening);
+    const undo: (() => void)[] = [];
     try {
       for (const name of OPTION_NAMES) {
         const value = asked[name];
-        if (value !== undefined && optionRow(name).scope === 'listener') group.setOption(name, value);
+        if (value === undefined || optionRow(name).scope !== 'listener') continue;
+        const before = group.getOption(name);
+        group.setOption(name, value);
+        undo.unshift(() => group.setOption(name, before));
       }
-      if (asked.backlog !== undefined) group.setOption('backlog', asked.backlog);
+      if (backlog !== undefined) group.setOption('backlog', backlog);
     } catch (error) {
+      for (const restore of undo) restore();
       group.close();
       throw explain(error, 'cannot set the options of the sockets');
     }
@@ -258,6 +287,7 @@ export class SocketGroup {
     endpoint: Endpoint,
     sockets: readonly NativeSocket[],
     asked: AskedOptions,
+    bound: BoundOptions,
     opening: Omit<z.infer<typeof OPENING>, 'sockets'>,
   ): SocketGroup {
     const inodes = sockets.map(inodeOf);
@@ -265,7 +295,7 @@ export class SocketGroup {
       if (inodes.some((inode) => claimed.has(inode))) {
         throw new SpillwayError('ERR_SPILLWAY_BAD_FD', 'a socket in the list already belongs to a group');
       }
-      const group = new SocketGroup(endpoint, sockets, asked, opening);
+      const group = new SocketGroup(endpoint, sockets, asked, bound, opening);
       group.#tier = group.#choose(asked.selector ?? 'auto');
       for (const inode of inodes) claimed.add(inode);
       return group;
@@ -325,9 +355,37 @@ export class SocketGroup {
       return;
     }
     if (name === 'enabled' && checked === false) this.#assertOneStaysEnabled(slot);
-    if (scope === 'slot') this.#setSlotOption(name, checked, slot);
-    if (slot === undefined) (this.#asked as Record<string, unknown>)[name] = checked;
-    this.#tier.changed();
+    const restore = this.#snapshot();
+    try {
+      if (scope === 'slot') this.#setSlotOption(name, checked, slot);
+      if (slot === undefined) {
+        const value = name === 'backlog' ? this.#present()[0]?.limit : checked;
+        (this.#asked as Record<string, unknown>)[name] = value;
+      }
+      this.#tier.changed();
+    } catch (error) {
+      restore();
+      throw explain(error, `${name} cannot be changed`);
+    }
+  }
+
+  /** What undoes a change of options that failed half-way. */
+  #snapshot(): () => void {
+    const asked = { ...this.#asked };
+    const members = this.#present().map((member) => ({ member, ...member }));
+    return () => {
+      for (const name of OPTION_NAMES) delete this.#asked[name];
+      Object.assign(this.#asked, asked);
+      for (const { member, limit, weight, enabled } of members) {
+        if (member.limit !== limit && member.socket.acceptQueue()) member.socket.listen(limit);
+        Object.assign(member, { limit, weight, enabled });
+      }
+      try {
+        this.#tier.changed();
+      } catch {
+        // The first error tells what was wrong; the program in force is the one of before.
+      }
+    };
   }
 
   /**
@@ -386,7 +444,10 @@ export class SocketGroup {
       reset: syn ? syn.reset : null,
       migrated: this.#migratedBefore + counts.migrated,
       stale: counts.stale,
-      kernelDrops: sockets.reduce((sum, { kernelDrops }) => sum + kernelDrops, 0),
+      kernelDrops: this.#present().reduce(
+        (sum, { socket }) => sum + socket.drops(),
+        this.#pastDrops.reduce((sum, drops) => sum + drops, 0),
+      ),
     };
   }
 
@@ -448,10 +509,13 @@ export class SocketGroup {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#tier.stop();
-    for (const { socket, inode } of this.#present()) {
-      claimed.delete(inode);
-      socket.close();
+    try {
+      this.#tier.stop(true);
+    } finally {
+      for (const { socket, inode } of this.#present()) {
+        claimed.delete(inode);
+        socket.close();
+      }
     }
   }
 
@@ -481,7 +545,8 @@ export class SocketGroup {
     name: Name,
     selector: SelectorName = this.#tier.name,
   ): GroupOptions[Name] {
-    return (this.#asked[name] ?? defaultFor(selector, name)) as GroupOptions[Name];
+    const asked = this.#asked[name] ?? (name === 'backlog' ? this.#present()[0]?.limit : undefined);
+    return (asked ?? defaultFor(selector, name)) as GroupOptions[Name];
   }
 
   #member(socket: NativeSocket): Member {
@@ -521,8 +586,8 @@ export class SocketGroup {
     const reasons: string[] = [];
     for (const name of ['ebpf', 'cbpf', 'none'] as const) {
       try {
-        const tier = this.#tierNamed(name);
         this.#assertAskedFits(name, reasons[0]);
+        const tier = this.#tierNamed(name);
         this.#notice = reasons[0];
         return tier;
       } catch (error) {
@@ -548,6 +613,9 @@ export class SocketGroup {
         assertGives(selector, 'weight', weight);
         assertGives(selector, 'enabled', enabled);
       }
+      if (selector !== 'ebpf' && !this.#present().some(({ enabled }) => enabled)) {
+        throw this.#oneMustStayEnabled(selector);
+      }
     } catch (error) {
       if (reason === undefined || !(error instanceof SpillwayError)) throw error;
       throw new SpillwayError(error.code, `${error.message}, because ${reason}`, { cause: error });
@@ -556,21 +624,24 @@ export class SocketGroup {
 
   #changeSelector(selector: GroupOptions['selector']): void {
     const before = this.#tier;
-    if (selector === before.name) {
+    if (selector === before.name || (selector === 'auto' && before.name === 'ebpf')) {
       this.#asked.selector = selector;
       return;
     }
-    if (selector !== 'auto') this.#assertAskedFits(selector);
+    const notice = this.#notice;
     const migrated = this.#migratedBefore + before.counts().migrated;
-    // One socket cannot be in two maps: the old tier lets go first. Meanwhile the kernel's own hash chooses.
-    before.stop();
+    // The new program takes the old one's place in one step: at no moment does the kernel's own hash choose. Only the
+    // sink must have left before.
+    if (before instanceof EbpfTier) before.closeSink();
     try {
       this.#tier = this.#choose(selector);
     } catch (error) {
-      this.#tier = this.#tierNamed(before.name);
-      this.#migratedBefore = migrated;
-      throw error;
+      this.#notice = notice;
+      if (before instanceof EbpfTier) before.openSink();
+      before.changed();
+      throw explain(error, `the selector cannot be changed to '${selector}'`);
     }
+    before.stop(false);
     this.#asked.selector = selector;
     this.#migratedBefore = migrated;
   }
@@ -585,6 +656,8 @@ export class SocketGroup {
   #setSlotOption(name: OptionName, value: unknown, slot: number | undefined): void {
     for (const member of slot === undefined ? this.#present() : [this.#at(slot)]) {
       if (name === 'backlog') {
+        // listen() would revive one that another holder has shut down, outside the group.
+        if (!member.socket.acceptQueue()) continue;
         member.socket.listen(value as number);
         member.limit = limitOf(member.socket);
       } else if (name === 'weight') member.weight = value as number;
@@ -597,9 +670,13 @@ export class SocketGroup {
     if (this.#tier.name === 'ebpf') return;
     if (slot !== undefined && this.#members.some((member, other) => member?.enabled && other !== slot))
       return;
-    throw new SpillwayError(
+    throw this.#oneMustStayEnabled(this.#tier.name);
+  }
+
+  #oneMustStayEnabled(selector: SelectorName): SpillwayError {
+    return new SpillwayError(
       'ERR_SPILLWAY_OPTION_TIER',
-      `with the selector '${this.#tier.name}' one socket of the group must stay enabled`,
+      `with the selector '${selector}' one socket of the group must stay enabled`,
     );
   }
 
@@ -608,7 +685,7 @@ export class SocketGroup {
     let socket: NativeSocket | undefined;
     try {
       if (fd === undefined) {
-        socket = openSocket(this.#endpoint, this.#asked);
+        socket = openSocket(this.#endpoint, { ...this.#asked, ...this.#bound });
       } else {
         const adopted = adoptListeners([fd]);
         socket = adopted.sockets[0] as NativeSocket;
@@ -622,6 +699,13 @@ export class SocketGroup {
         if (claimed.has(inodeOf(socket))) {
           throw new SpillwayError('ERR_SPILLWAY_BAD_FD', `descriptor ${fd} already belongs to a group`);
         }
+        if (!sameBinding(adopted.bound, this.#bound)) {
+          throw new SpillwayError(
+            'ERR_SPILLWAY_BAD_FD',
+            `descriptor ${fd} is bound differently: ${JSON.stringify(adopted.bound)}, the group ${JSON.stringify(this.#bound)}`,
+          );
+        }
+        applyLiveOptions(socket, this.#endpoint.family, this.#asked);
       }
       socket.listen(backlog);
       return socket;
@@ -643,7 +727,7 @@ export class SocketGroup {
     if (enabled !== undefined) member.enabled = enabled;
     this.#members[slot] = member;
     try {
-      this.#tier.placed(slot);
+      this.#tier.placed(slot, before);
       claimed.add(member.inode);
     } catch (error) {
       if (before) this.#members[slot] = before;
@@ -655,21 +739,24 @@ export class SocketGroup {
   }
 
   async #leave(slot: number, { socket, inode }: Member): Promise<void> {
-    const drops = socket.drops();
+    // Counted before it goes, so that the slot's count never goes back.
+    this.#pastDrops[slot] = (this.#pastDrops[slot] ?? 0) + socket.drops();
     claimed.delete(inode);
     const tier = this.#tier;
     try {
       await tier.leave(slot, socket, inode);
-      if (this.#tier !== tier && !this.#closed) this.#tier.left(inode);
-      this.#pastDrops[slot] = (this.#pastDrops[slot] ?? 0) + drops;
     } catch (error) {
       throw explain(error, `slot ${slot} could not hand over its queue`);
+    } finally {
+      if (this.#tier !== tier && !this.#closed) this.#tier.left(inode);
     }
   }
 
   #assertCanLeave(slot: number, replaced: boolean): void {
     if (!this.#inForce('migrate')) return;
-    const takers = this.#members.filter((member, other) => member?.enabled && (replaced || other !== slot));
+    const takers = this.#members.filter(
+      (member, other) => member?.enabled && (replaced || (other !== slot && member.socket.acceptQueue())),
+    );
     if (takers.length === 0) {
       throw new SpillwayError('ERR_SPILLWAY_NO_SIBLING', `nobody could take over the queue of slot ${slot}`);
     }
@@ -682,6 +769,7 @@ export class SocketGroup {
   }
 
   #handOver(fd: number, slot: number): void {
+    this.#migratedBefore++;
     if (this.#onConnection) this.#onConnection(fd, slot);
     else closeSync(fd);
   }

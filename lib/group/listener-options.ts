@@ -1,7 +1,7 @@
 /** How the options of scope `listener` are set on, and read from, a socket. Accepted connections inherit them. */
 import { SpillwayError, systemError } from '../errors.js';
 import { type NativeError, type NativeSocket, native } from '../native.js';
-import type { AskedOptions, GroupOptions, ListenerOptionName } from './options.js';
+import { type AskedOptions, type GroupOptions, type ListenerOptionName, optionRow } from './options.js';
 
 interface Access<Name extends ListenerOptionName> {
   get(socket: NativeSocket, family: 4 | 6): GroupOptions[Name];
@@ -132,6 +132,26 @@ export function writeListenerOption<Name extends ListenerOptionName>(
       throw systemError('ERR_SPILLWAY_OPTION_RANGE', about, cause);
     }
     throw systemError('ERR_SPILLWAY_SYSTEM', about, cause);
+  }
+}
+
+/** The options that decide which kernel group a listener can join; they cannot be changed once it is bound. */
+export type BoundOptions = Pick<AskedOptions, 'v6Only' | 'freeBind' | 'bindToDevice'>;
+
+export function readBoundOptions(socket: NativeSocket, family: 4 | 6): BoundOptions {
+  const bound: BoundOptions = {};
+  if (readListenerOption(socket, family, 'v6Only')) bound.v6Only = true;
+  if (readListenerOption(socket, family, 'freeBind')) bound.freeBind = true;
+  const device = readListenerOption(socket, family, 'bindToDevice');
+  if (device !== '') bound.bindToDevice = device;
+  return bound;
+}
+
+/** Sets the options of a group on a listener that was bound by somebody else. */
+export function applyLiveOptions(socket: NativeSocket, family: 4 | 6, asked: AskedOptions): void {
+  for (const name of LISTENER_OPTIONS) {
+    const value = asked[name];
+    if (value !== undefined && optionRow(name).live) writeListenerOption(socket, family, name, value);
   }
 }
 

@@ -3,7 +3,7 @@ import { fstatSync } from 'node:fs';
 import { SpillwayError, systemError } from '../errors.js';
 import { type Endpoint, type NativeError, type NativeSocket, native } from '../native.js';
 import { describe, listenersAt } from './endpoint.js';
-import { prepareListener } from './listener-options.js';
+import { type BoundOptions, prepareListener, readBoundOptions } from './listener-options.js';
 import type { AskedOptions } from './options.js';
 
 /** The inode of an open socket, the same for all descriptors that name it. */
@@ -107,18 +107,31 @@ export function openListeners(
   }
 }
 
+/** Sockets with other devices or families are other groups to the kernel, even on one address and port. */
+export function sameBinding(one: BoundOptions, other: BoundOptions): boolean {
+  return one.v6Only === other.v6Only && one.bindToDevice === other.bindToDevice;
+}
+
 /**
  * Duplicates a list of listening sockets. They must share one address and port, each given once.
  *
  * @throws {SpillwayError} `ERR_SPILLWAY_BAD_FD` naming the descriptor and what is wrong with it; nothing is kept then.
  */
-export function adoptListeners(fds: readonly number[]): { endpoint: Endpoint; sockets: NativeSocket[] } {
+export function adoptListeners(fds: readonly number[]): {
+  endpoint: Endpoint;
+  sockets: NativeSocket[];
+  bound: BoundOptions;
+} {
   const sockets: NativeSocket[] = [];
   const byInode = new Map<number, number>();
   let endpoint: Endpoint | undefined;
+  let bound: BoundOptions | undefined;
   const bad = (fd: number, why: string) =>
     new SpillwayError('ERR_SPILLWAY_BAD_FD', `descriptor ${fd} ${why}`);
   try {
+    if (!Array.isArray(fds) || fds.length === 0) {
+      throw new SpillwayError('ERR_SPILLWAY_BAD_FD', 'the list of sockets is empty');
+    }
     for (const fd of fds) {
       if (!Number.isInteger(fd) || fd < 0) throw bad(fd, 'is not a descriptor');
       const kind = native().socketKind(fd);
@@ -137,9 +150,13 @@ export function adoptListeners(fds: readonly number[]): { endpoint: Endpoint; so
       if (describe(here) !== describe(endpoint)) {
         throw bad(fd, `listens on ${describe(here)}, the others on ${describe(endpoint)}`);
       }
+      const how = readBoundOptions(socket, here.family);
+      bound ??= how;
+      if (!sameBinding(how, bound)) {
+        throw bad(fd, `is bound differently: ${JSON.stringify(how)}, the others ${JSON.stringify(bound)}`);
+      }
     }
-    if (!endpoint) throw new SpillwayError('ERR_SPILLWAY_BAD_FD', 'the list of sockets is empty');
-    return { endpoint, sockets };
+    return { endpoint: endpoint as Endpoint, sockets, bound: bound as BoundOptions };
   } catch (error) {
     closeAll(sockets);
     throw explain(error, 'cannot take over the sockets');

@@ -1,5 +1,6 @@
 /** What the three selectors have in common: a tier decides which member of a group gets a connection. */
 import type { Endpoint, NativeSocket } from '../native.js';
+import type { JoinOrder } from './join-order.js';
 import type { Decisions } from './layout.js';
 import type { GroupOptions, SelectorName } from './options.js';
 
@@ -28,6 +29,8 @@ export interface GroupState {
   /** By slot; a slot without a listener is undefined. */
   readonly members: readonly (Member | undefined)[];
   readonly capacity: number;
+  /** Who is where in the kernel's group; tiers report every socket that joins or leaves it. */
+  readonly order: JoinOrder;
   /** The group's options as they are in force under a selector: some defaults differ. */
   settings(selector: SelectorName): Pick<GroupOptions, 'policy' | 'overflow' | 'migrate'>;
   /** Whether half-open requests may be harmless clients that have not spoken yet (TCP_DEFER_ACCEPT). */
@@ -37,6 +40,8 @@ export interface GroupState {
   /** Gives away a connection that was taken from a leaving listener's queue. */
   handOver(fd: number, slot: number): void;
   readonly canHandOver: boolean;
+  /** Whether the group has been closed: nothing is handed over any more. */
+  readonly closed: boolean;
 }
 
 /** What is counted per slot; null where the tier cannot know. */
@@ -59,8 +64,11 @@ export interface Tier {
   readonly name: SelectorName;
   /** Limits, weights, enabled or group settings have changed. */
   changed(): void;
-  /** A listener, already listening, has taken its slot. The one before it, if any, is about to `leave()`. */
-  placed(slot: number): void;
+  /**
+   * A listener, already listening, has taken its slot; the one before it, if any, is about to `leave()`. When it
+   * throws, everything is as if it had not been called.
+   */
+  placed(slot: number, before: Member | undefined): void;
   /**
    * The listener is no longer in `members`. Makes sure that it is given nothing new and that its queue goes to the
    * siblings; when the promise is fulfilled nothing is lost by closing it, and the tier has closed it.
@@ -69,6 +77,10 @@ export interface Tier {
   /** A socket whose `leave()` had begun under the tier before this one has been closed. */
   left(inode: number): void;
   counts(): TierCounts;
-  /** Takes the program off the kernel's group and lets go of everything. Leaves the members as they are. */
-  stop(): void;
+  /**
+   * Lets go of everything and leaves the members as they are.
+   *
+   * @param detach whether the program is taken off the kernel's group; not after another tier has attached its own.
+   */
+  stop(detach: boolean): void;
 }

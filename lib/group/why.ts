@@ -11,7 +11,7 @@ export interface Why {
 
 /** Granting what the `ebpf` selector needs, to one program. */
 export const GRANT_EBPF =
-  'Grant CAP_BPF and CAP_PERFMON: systemd AmbientCapabilities=CAP_BPF CAP_PERFMON, a container --cap-add of both, or setcap on the node binary; `spillway doctor` prints the exact lines.';
+  'Grant CAP_BPF and CAP_PERFMON: systemd AmbientCapabilities=CAP_BPF CAP_PERFMON, a container --cap-add of both, or setcap on the node binary; `npx spillway doctor` prints the exact lines.';
 
 /** Thrown where `readBy: 'cast'` was asked for and the kernel has no `bpf_rdonly_cast`. */
 export class NoCastError extends Error {
@@ -68,6 +68,6 @@ export function whyNotEbpf(error: unknown, needsNetAdmin = false): Why {
   const log = detail ? `\n${detail.trimEnd()}` : '';
   return {
     sentence: `${message}${log}`,
-    hint: 'Please report it with the output of `spillway doctor --json`.',
+    hint: 'Please report it with the output of `npx spillway doctor --json`.',
   };
 }

@@ -3,7 +3,7 @@
  * below the `ebpf` selector, and those that arrive for a worker that has closed its server.
  *
  * The master keeps its descriptor until the worker says that it has the connection. A worker that refuses, or dies
- * before it has said so, leaves the connection to the next one; it is closed only when there is no hope for it.
+ * before it has said so, leaves the connection to the next one; it is reset only when nobody is left who could take it.
  */
 import { Socket } from 'node:net';
 import type { WorkerProcess } from './worker.js';
@@ -15,12 +15,12 @@ interface Pending {
 }
 
 export class Handover {
-  /** Who may take connections, and how many are on their way to each. */
+  /** Who may take connections, now or once they listen, and how many are on their way to each. */
   readonly #load = new Map<WorkerProcess, number>();
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
 
-  /** One more who may take connections, as long as it lives. */
+  /** One more who may take connections, as long as it can be spoken to. */
   add(worker: WorkerProcess): void {
     this.#load.set(worker, 0);
     worker.on('answer', (id, accepted) => {
@@ -29,14 +29,15 @@ export class Handover {
       if (accepted) this.#settle(id, pending, worker);
       else this.#send(id, pending, worker);
     });
+    // What it has been sent stays with it until the channel closes: its last answers may be read after its exit.
+    worker.on('exit', () => this.#forget(worker));
     worker.on('disconnect', () => {
+      this.#forget(worker);
       for (const [id, pending] of this.#pending) {
         if (pending.worker === worker) this.#send(id, pending, worker);
       }
     });
-    worker.on('state', () => {
-      for (const [id, pending] of this.#pending) if (!pending.worker) this.#send(id, pending);
-    });
+    worker.on('state', () => this.#sendWaiting());
   }
 
   /** Takes over the descriptor of a connection. */
@@ -54,8 +55,16 @@ export class Handover {
 
   /** Resets what nobody has taken. */
   close(): void {
-    for (const { socket } of this.#pending.values()) socket.resetAndDestroy();
-    this.#pending.clear();
+    for (const [id, pending] of this.#pending) this.#reset(id, pending);
+  }
+
+  #forget(worker: WorkerProcess): void {
+    this.#load.delete(worker);
+    this.#sendWaiting();
+  }
+
+  #sendWaiting(): void {
+    for (const [id, pending] of this.#pending) if (!pending.worker) this.#send(id, pending);
   }
 
   /** Gives it to the worker that has the fewest on their way, but not to the one that has just not taken it. */
@@ -67,11 +76,19 @@ export class Handover {
       if (worker === except || !worker.canTake) continue;
       if (!taker || load < (this.#load.get(taker) ?? 0)) taker = worker;
     }
-    if (!taker) return;
+    if (!taker) {
+      if (this.#load.size === 0) this.#reset(id, pending);
+      return;
+    }
     pending.worker = taker;
     this.#count(taker, 1);
     // The handle itself and not the net.Socket: the worker shall see a connection as fresh as an accepted one.
     taker.hand(id, (pending.socket as unknown as { _handle: unknown })._handle);
+  }
+
+  #reset(id: number, { socket }: Pending): void {
+    this.#pending.delete(id);
+    socket.resetAndDestroy();
   }
 
   /** Closing this descriptor leaves the connection to the worker's. */
@@ -82,6 +99,7 @@ export class Handover {
   }
 
   #count(worker: WorkerProcess, change: 1 | -1): void {
-    this.#load.set(worker, (this.#load.get(worker) ?? 0) + change);
+    const load = this.#load.get(worker);
+    if (load !== undefined) this.#load.set(worker, load + change);
   }
 }

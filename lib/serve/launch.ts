@@ -3,7 +3,7 @@ import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { SpillwayError } from '../errors.js';
+import { SpillwayError, systemError } from '../errors.js';
 import { packageRoot } from '../native.js';
 import type { Plan } from './options.js';
 import { FIRST_FD, type InheritedListener } from './protocol.js';
@@ -32,7 +32,11 @@ export function assertBuilt(): void {
   }
 }
 
-/** Starts one worker. `listener.fd` is the master's descriptor; the worker finds the listener at descriptor 3. */
+/**
+ * Starts one worker. `listener.fd` is the master's descriptor; the worker finds the listener at descriptor 3.
+ *
+ * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` for what spawn() refuses at once; the rest is told by the child's events.
+ */
 export function launch(plan: Plan, slot: number, listener: InheritedListener): ChildProcess {
   const { program, identity, stdio, cwd } = plan;
   const isNode = program.kind === 'node';
@@ -49,11 +53,15 @@ export function launch(plan: Plan, slot: number, listener: InheritedListener): C
     ...(identity.gid === undefined ? [] : [`--gid=${identity.gid}`]),
     ...(identity.groups.length === 0 ? [] : [`--groups=${identity.groups.join()}`]),
   ];
-  return spawn(LAUNCHER, [...options, '--', ...own, ...program.args], {
-    cwd,
-    env: environment(plan, slot, { ...listener, fd: FIRST_FD }),
-    stdio: [...stdio, listener.fd, 'pipe', ...(isNode ? ['ipc'] : [])] as StdioOptions,
-  });
+  try {
+    return spawn(LAUNCHER, [...options, '--', ...own, ...program.args], {
+      cwd,
+      env: environment(plan, slot, { ...listener, fd: FIRST_FD }),
+      stdio: [...stdio, listener.fd, 'pipe', ...(isNode ? ['ipc'] : [])] as StdioOptions,
+    });
+  } catch (error) {
+    throw systemError('ERR_SPILLWAY_WORKER', `worker ${slot} cannot be started`, error);
+  }
 }
 
 function environment({ env, program }: Plan, slot: number, listener: InheritedListener): NodeJS.ProcessEnv {

@@ -13,6 +13,9 @@ import { type Worker, WorkerProcess } from './worker.js';
 /** Milliseconds that workers have to end after SIGTERM. */
 const CLOSE_TIMEOUT = 5000;
 
+/** Milliseconds after SIGKILL; a process that lives then cannot be ended, or hangs in the kernel. */
+const KILL_TIMEOUT = 3000;
+
 export interface MasterEvents {
   /** A worker listens: for the first time, or again after it had closed its server. */
   'worker:listening': [worker: Worker];
@@ -22,7 +25,10 @@ export interface MasterEvents {
   ];
   /** A message that the program sent with `process.send()`. */
   'worker:message': [worker: Worker, message: Serializable, handle: unknown];
-  /** The queue of a worker that has gone could not be handed over. */
+  /**
+   * The queue of a worker that has gone could not be handed over, or the slots could not be made to agree with the
+   * workers. Without a listener it becomes a warning of the process.
+   */
   error: [error: Error];
 }
 
@@ -47,6 +53,8 @@ export class Master extends EventEmitter<MasterEvents> {
   readonly #enabled = new Map<number, boolean>();
   /** Sockets that are being taken out; the group must not be closed meanwhile. */
   readonly #leaving = new Set<Promise<void>>();
+  /** All workers have listened. Before that one that ends fails the start, which closes everything. */
+  #started = false;
   #closed: Promise<void> | undefined;
 
   private constructor(plan: Plan, group: SocketGroup, handover: Handover) {
@@ -62,8 +70,8 @@ export class Master extends EventEmitter<MasterEvents> {
    * again when the promise is rejected.
    *
    * @throws {SpillwayError} `ERR_SPILLWAY_SCRIPT_MISSING`, `ERR_SPILLWAY_ADDON` (launcher or preload not built),
-   *   `ERR_SPILLWAY_WORKER` (a worker ended, could not be started, or did not listen in time), and what
-   *   {@link SocketGroup.open} throws.
+   *   `ERR_SPILLWAY_WORKER` (a worker ended, could not be started, or did not listen in time), `ERR_SPILLWAY_PERMISSION`
+   *   (workers of another user without CAP_KILL), `ERR_SPILLWAY_OPTION_RANGE`, and what {@link SocketGroup.open} throws.
    */
   static async start(options: MasterOptions): Promise<Master> {
     const plan = planOf(options);
@@ -80,7 +88,7 @@ export class Master extends EventEmitter<MasterEvents> {
       await master.#ready();
       return master;
     } catch (error) {
-      await master.close();
+      await master.close().catch((left: Error) => master.#report(left));
       throw error;
     }
   }
@@ -93,6 +101,9 @@ export class Master extends EventEmitter<MasterEvents> {
   /**
    * Ends the workers with SIGTERM, and with SIGKILL those that live `timeout` milliseconds later (default 5000), then
    * closes the group. May be called twice; the first call's timeout counts.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when a worker cannot be ended, because this process has given up the
+   *   right to. The group is closed then as well, but that worker's listener is still open.
    */
   close({ timeout = CLOSE_TIMEOUT }: { timeout?: number } = {}): Promise<void> {
     this.#closed ??= this.#end(timeout);
@@ -132,7 +143,10 @@ export class Master extends EventEmitter<MasterEvents> {
         const gone = this.#workers.find(({ state }) => state === 'exited');
         const late = this.#workers.find(({ state }) => state === 'starting');
         if (gone) finish(() => reject(gone.whyNotReady()));
-        else if (!late) finish(resolve);
+        else if (!late) {
+          this.#started = true;
+          finish(resolve);
+        }
       };
       const finish = (settle: () => void) => {
         clearTimeout(timer);
@@ -154,8 +168,16 @@ export class Master extends EventEmitter<MasterEvents> {
     return listening.length > 0 ? listening : this.#workers.filter(({ state }) => state === 'starting');
   }
 
-  /** Makes the slots agree with the workers. */
+  /** Makes the slots agree with the workers, as far as that is possible. */
   #steer(): void {
+    try {
+      this.#agree();
+    } catch (error) {
+      this.#report(error as Error);
+    }
+  }
+
+  #agree(): void {
     const takers = new Set(this.#takers());
     if (this.group.getOption('selector') !== 'none') {
       // Enabling comes first: below `ebpf` one slot must be enabled at any time.
@@ -179,7 +201,7 @@ export class Master extends EventEmitter<MasterEvents> {
   }
 
   #lost(worker: WorkerProcess): void {
-    if (this.#closed) return;
+    if (!this.#started || this.#closed) return;
     this.#steer();
     // Without anybody who could take it the queue stays where it is.
     if (this.#takers().length === 0) return;
@@ -189,23 +211,43 @@ export class Master extends EventEmitter<MasterEvents> {
         ? this.group.remove(worker.slot)
         : this.group.replace(worker.slot);
     const done = leaves
-      .catch((error: Error) => void this.emit('error', error))
+      .catch((error: Error) => this.#report(error))
       .finally(() => this.#leaving.delete(done));
     this.#leaving.add(done);
   }
 
+  /** What goes wrong with one slot must not end a process that serves on the others. */
+  #report(error: Error): void {
+    if (this.listenerCount('error') > 0) this.emit('error', error);
+    else process.emitWarning(error);
+  }
+
   async #end(timeout: number): Promise<void> {
+    try {
+      if (!(await this.#endedBy('SIGTERM', timeout))) await this.#endedBy('SIGKILL', KILL_TIMEOUT);
+      await Promise.allSettled(this.#leaving);
+    } finally {
+      this.#taker.close();
+      this.#handover.close();
+      // From here on nothing can be steered; a worker that cannot be ended may still speak.
+      for (const worker of this.#workers) worker.removeAllListeners('state');
+      this.group.close();
+    }
+    const alive = this.#workers.find(({ state }) => state !== 'exited');
+    if (alive) throw alive.whyNotEnded();
+  }
+
+  /** Whether all workers have ended within that many milliseconds of the signal. */
+  async #endedBy(signal: NodeJS.Signals, patience: number): Promise<boolean> {
     const alive = this.#workers.filter(({ state }) => state !== 'exited');
     const exits = alive.map((worker) => new Promise<void>((resolve) => worker.once('exit', () => resolve())));
-    for (const worker of alive) worker.kill('SIGTERM');
-    const timer = setTimeout(() => {
-      for (const worker of alive) worker.kill('SIGKILL');
-    }, timeout);
-    await Promise.all(exits);
+    for (const worker of alive) worker.kill(signal);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(resolve, patience, false);
+    });
+    const ended = await Promise.race([Promise.all(exits).then(() => true), late]);
     clearTimeout(timer);
-    await Promise.all(this.#leaving);
-    this.#taker.close();
-    this.#handover.close();
-    this.group.close();
+    return ended;
   }
 }

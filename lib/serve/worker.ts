@@ -23,7 +23,7 @@ export interface Worker {
   readonly stderr: Readable | null;
   /** Sends a message to a Node program, which gets it by `process.on('message')`. False if it could not be sent. */
   send(message: Serializable): boolean;
-  /** Sends a signal; false if the worker has exited. */
+  /** Sends a signal; false if it could not be sent: the worker has exited, or the master may not (kill(2)). */
   kill(signal?: NodeJS.Signals): boolean;
 }
 
@@ -35,7 +35,7 @@ interface Events {
   message: [message: Serializable, handle: unknown];
   /** What the worker did with connection `id`. */
   answer: [id: number, accepted: boolean];
-  /** No message and no answer will come any more. */
+  /** No message and no answer will come any more. May be emitted twice. */
   disconnect: [];
 }
 
@@ -48,6 +48,7 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   readonly #elsewhere = new Set<number>();
   #report = '';
   #reportEnded = false;
+  #killError: Error | undefined;
   #end: { code: number | null; signal: NodeJS.Signals | null } | undefined;
 
   /** @param isNode whether the program has the preload and speaks through the IPC channel. */
@@ -116,10 +117,10 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   /** Why the worker is not ready, for an error message: "worker 0 (process 123) …". */
   whyNotReady(): SpillwayError {
     const name = `worker ${this.slot} (process ${this.pid ?? 'not started'})`;
-    const ports = [...this.#elsewhere].join(', ');
-    const elsewhere = ports === '' ? '' : `; it listened on port ${ports} instead`;
+    const ports = [...this.#elsewhere].map((port) => (port === 0 ? 'any free port (0)' : `port ${port}`));
+    const elsewhere = ports.length === 0 ? '' : `; it asked for ${ports.join(', ')} instead`;
     const hint =
-      ports === ''
+      ports.length === 0
         ? 'The output of the program may say why.'
         : 'Let the program listen on the port in the environment variable PORT.';
     if (this.#report !== '') return new SpillwayError('ERR_SPILLWAY_WORKER', `${name}: ${this.#report}`);
@@ -129,6 +130,15 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     const how = signal === null ? `exited with code ${code}` : `was ended by ${signal}`;
     return new SpillwayError('ERR_SPILLWAY_WORKER', `${name} ${how} before it listened${elsewhere}`, {
       hint,
+    });
+  }
+
+  /** Why it lives after SIGKILL, as far as that is known. */
+  whyNotEnded(): SpillwayError {
+    const reason = this.#killError ? `cannot be ended: ${this.#killError.message}` : 'did not end on SIGKILL';
+    return new SpillwayError('ERR_SPILLWAY_WORKER', `worker ${this.slot} (process ${this.pid}) ${reason}`, {
+      cause: this.#killError,
+      hint: 'End it by hand; it holds the port. A master needs CAP_KILL to end workers of another user.',
     });
   }
 
@@ -162,9 +172,12 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     this.#finish();
   }
 
-  /** Only a process that could not be started emits 'error' here without an 'exit'; sending has its own callbacks. */
+  /** A process that cannot be started, which has no 'exit', or a signal that cannot be sent; messages have callbacks. */
   #failed(error: Error): void {
-    if (this.pid !== undefined) return;
+    if (this.pid !== undefined) {
+      this.#killError = error;
+      return;
+    }
     this.#report = `cannot be started: ${error.message}`;
     this.#reportEnded = true;
     this.#exited(null, null);
@@ -179,5 +192,8 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     if (!this.#end || !this.#reportEnded || this.#state === 'exited') return;
     this.#state = 'exited';
     this.emit('exit', this.#end.code, this.#end.signal);
+    // Node tells nothing of a channel that ends before a handle has been acknowledged. What the worker wrote is in the
+    // channel by now, and has been read after one whole turn of the event loop; this one may be over halfway.
+    setImmediate(() => setImmediate(() => this.emit('disconnect')));
   }
 }

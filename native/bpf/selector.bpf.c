@@ -142,10 +142,12 @@ static const __u32 zero = 0;
 
 // How well a slot can take one more connection. Order matters: more is better.
 enum standing {
-  ABSENT, // nobody there, or disabled
-  FULL,   // the accept queue is full
-  ROOM,   // the queue has a place, but not if every half-open request should finish its handshake
-  FREE,   // there is a place for this connection and for all that are half-open
+  ABSENT,   // nobody there
+  DISABLED, // new connections are not wanted there, but those that believe they are connected beat nobody at
+            // all
+  FULL,     // the accept queue is full
+  ROOM,     // the queue has a place, but not if every half-open request should finish its handshake
+  FREE,     // there is a place for this connection and for all that are half-open
 };
 
 struct candidate {
@@ -154,6 +156,19 @@ struct candidate {
   __u32 load; // accept queue + half-open requests
   __u32 weight;
 };
+
+// The fallback's price is its number of calls: neighbours are copied together. Whether two fields are
+// neighbours is known when the program is loaded, so one of the ways is gone before it runs.
+#define COPY_TWO(pair, from, type, one, two)                                                                 \
+  do {                                                                                                       \
+    const char *base = (const void *)(from);                                                                 \
+    if (bpf_core_field_offset(type, two) == bpf_core_field_offset(type, one) + sizeof(__u32)) {              \
+      bpf_probe_read_kernel(pair, 2 * sizeof(__u32), base + bpf_core_field_offset(type, one));               \
+    } else {                                                                                                 \
+      bpf_probe_read_kernel(&(pair)[0], sizeof(__u32), base + bpf_core_field_offset(type, one));             \
+      bpf_probe_read_kernel(&(pair)[1], sizeof(__u32), base + bpf_core_field_offset(type, two));             \
+    }                                                                                                        \
+  } while (0)
 
 static __always_inline void read_listener(__u64 address, struct spillway_reading *reading) {
 #ifdef SPILLWAY_READ_BY_CAST
@@ -166,11 +181,15 @@ static __always_inline void read_listener(__u64 address, struct spillway_reading
   reading->young = listener->icsk_accept_queue.young.counter;
 #else
   struct inet_connection_sock *listener = (void *)address;
+  __u32 accepted[2], requested[2];
 
-  reading->queue = BPF_CORE_READ(listener, icsk_inet.sk.sk_ack_backlog);
-  reading->own_limit = BPF_CORE_READ(listener, icsk_inet.sk.sk_max_ack_backlog);
-  reading->half_open = BPF_CORE_READ(listener, icsk_accept_queue.qlen.counter);
-  reading->young = BPF_CORE_READ(listener, icsk_accept_queue.young.counter);
+  COPY_TWO(accepted, address, struct sock, sk_ack_backlog, sk_max_ack_backlog);
+  COPY_TWO(requested, __builtin_preserve_access_index(&listener->icsk_accept_queue),
+           struct request_sock_queue, qlen, young);
+  reading->queue = accepted[0];
+  reading->own_limit = accepted[1];
+  reading->half_open = requested[0];
+  reading->young = requested[1];
 #endif
 }
 
@@ -181,29 +200,37 @@ static __always_inline __u32 limit_in_force(const struct spillway_slot *slot,
   return reading->own_limit < slot->limit ? reading->own_limit : slot->limit;
 }
 
-// A global function: the verifier checks it once by itself and not again at every call, which makes a load
-// five times as fast.
-__noinline int look_at(__u32 index, struct candidate *seen) {
-  struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
+// 1 if a <= b, by arithmetic: a branch would double what the verifier has to follow.
+static __always_inline __u32 at_most(__u32 a, __u32 b) { return ((__u64)a - (__u64)b - 1) >> 63; }
+
+static __always_inline int look(const struct spillway_config *group, __u32 index, struct candidate *seen) {
   struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
   struct spillway_reading reading;
   __u32 limit;
-
-  if (!seen || !group)
-    return 0;
 
   seen->slot = index;
   seen->standing = ABSENT;
   seen->load = ~0u;
   seen->weight = 1;
-  if (!slot || !slot->sock || !(slot->flags & SPILLWAY_SLOT_ENABLED))
+  if (!slot || !slot->sock)
     return 0;
   read_listener(slot->sock, &reading);
   limit = limit_in_force(slot, &reading);
   seen->load = reading.queue + (group->rank_by_young ? reading.young : reading.half_open);
   seen->weight = slot->weight ? slot->weight : 1;
-  seen->standing = seen->load <= limit ? FREE : reading.queue <= limit ? ROOM : FULL;
+  seen->standing = FULL + at_most(reading.queue, limit) + at_most(seen->load, limit);
+  if (!(slot->flags & SPILLWAY_SLOT_ENABLED))
+    seen->standing = DISABLED;
   return 0;
+}
+
+// A global function: the verifier checks it once by itself and not again at every call.
+__noinline int look_at(__u32 index, struct candidate *seen) {
+  struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
+
+  if (!seen || !group)
+    return 0;
+  return look(group, index, seen);
 }
 
 // (load + 1) / weight, without the division. Half-open requests decide the rank but never close a slot: a
@@ -235,8 +262,13 @@ static __always_inline void consider(__u32 index, struct candidate *best) {
     *best = seen;
 }
 
-struct scan {
+static __always_inline int is_enough(const struct candidate *seen, __u32 enough) {
+  return seen->standing == FREE && seen->load < enough;
+}
+
+struct walk {
   __u32 start;
+  __u32 enough;
   struct candidate best;
 };
 
@@ -248,34 +280,64 @@ static __always_inline __u32 ring_index(const struct spillway_config *group, __u
   return index >= group->slots ? index - group->slots : index;
 }
 
-static long scan_step(__u32 step, struct scan *scan) {
+// Rows looked at in one step: a call and a return cost as much as a look.
+#ifndef SCAN_ROWS
+#define SCAN_ROWS 4
+#endif
+
+static long scan_step(__u32 step, struct walk *walk) {
   struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
+  __u32 row = step * SCAN_ROWS;
 
   if (!group)
     return 1;
-  consider(ring_index(group, scan->start, step), &scan->best);
-  return scan->best.standing == FREE && scan->best.load == 0;
+#pragma unroll
+  for (int count = 0; count < SCAN_ROWS; count++, row++) {
+    struct candidate seen = {};
+
+    if (row >= group->slots)
+      return 1;
+    look(group, ring_index(group, walk->start, row), &seen);
+    if (is_better(&seen, &walk->best)) {
+      walk->best = seen;
+      if (is_enough(&seen, walk->enough))
+        return 1;
+    }
+  }
+  return 0;
 }
 
-// The best of all slots. The walk starts at `start`, so that equals are taken in turn, and ends early at an
-// idle one.
-static __always_inline void scan_all(const struct spillway_config *group, __u32 start,
-                                     struct candidate *best) {
-  struct scan scan = {.start = start, .best = *best};
+// The best of all slots, unless a FREE one whose load is below `enough` comes before the end. The walk starts
+// at `start`, so that equals are taken in turn.
+static __always_inline void scan(const struct spillway_config *group, __u32 start, __u32 enough,
+                                 struct candidate *best) {
+  struct walk walk = {.start = start, .enough = enough, .best = *best};
 
-  bpf_loop(group->slots, scan_step, &scan, 0);
-  *best = scan.best;
+  bpf_loop((group->slots + SCAN_ROWS - 1) / SCAN_ROWS, scan_step, &walk, 0);
+  *best = walk.best;
+}
+
+// A second number that tells nothing about the first (the finalizer of MurmurHash3).
+static __always_inline __u32 another(__u32 number) {
+  number ^= number >> 16;
+  number *= 0x85ebca6b;
+  number ^= number >> 13;
+  number *= 0xc2b2ae35;
+  return number ^ number >> 16;
 }
 
 static __always_inline void first_choice(const struct spillway_config *group, __u32 hash,
                                          struct candidate *first) {
-  __u32 index = weighted_pick(group, group->policy == SPILLWAY_POLICY_HASH ? hash : bpf_get_prandom_u32());
+  __u32 index = weighted_pick(group, hash);
 
-  look_at(index, first);
-  if (group->policy == SPILLWAY_POLICY_TWO_CHOICES)
-    consider(weighted_pick(group, bpf_get_prandom_u32()), first);
-  else if (group->policy == SPILLWAY_POLICY_LEAST_QUEUE)
-    scan_all(group, index, first);
+  look(group, index, first);
+  if (group->policy == SPILLWAY_POLICY_TWO_CHOICES) {
+    struct candidate second = {};
+
+    look(group, weighted_pick(group, another(hash)), &second);
+    if (is_better(&second, first))
+      *first = second;
+  }
 }
 
 // --- counting ---
@@ -373,18 +435,24 @@ static __always_inline int take_any(struct sk_reuseport_md *ctx, const struct sp
 // are connected: they get the best place there is, however full.
 static __always_inline int decide(struct sk_reuseport_md *ctx, const struct spillway_config *group,
                                   enum spillway_kind kind) {
-  __u32 least = kind == SPILLWAY_KIND_SYN ? ROOM : FULL;
+  __u32 least = kind == SPILLWAY_KIND_SYN ? ROOM : DISABLED;
   struct candidate best = {};
-  __u32 first;
+  __u32 random = ctx->hash, enough = ~0u, first;
 
   first_choice(group, ctx->hash, &best);
   first = best.slot;
-  if (best.standing != FREE && group->policy != SPILLWAY_POLICY_LEAST_QUEUE) {
-    consider(weighted_pick(group, bpf_get_prandom_u32()), &best);
-    consider(weighted_pick(group, bpf_get_prandom_u32()), &best);
-    if (best.standing != FREE)
-      scan_all(group, first, &best);
+  if (group->policy == SPILLWAY_POLICY_LEAST_QUEUE) {
+    enough = 1;
+  } else if (best.standing != FREE) {
+    random = another(another(ctx->hash));
+    consider(weighted_pick(group, random), &best);
+    random = another(random);
+    consider(weighted_pick(group, random), &best);
   }
+  if (!is_enough(&best, enough))
+    scan(group, weighted_pick(group, another(random)), enough, &best);
+  if (group->policy == SPILLWAY_POLICY_LEAST_QUEUE)
+    first = best.slot;
   if (best.standing >= least) {
     if (!select_socket(ctx, best.slot)) {
       count_taken(kind, best.slot, first);
@@ -425,18 +493,13 @@ int selector(struct sk_reuseport_md *ctx) {
 
   if (!group)
     return SK_DROP;
-  if (ctx->migrating_sk) {
-    if (group->migrate)
-      return decide(ctx, group, SPILLWAY_KIND_MIGRATION);
-    count(SPILLWAY_KIND_MIGRATION, SPILLWAY_OUTCOME_RESET);
+  kind = ctx->migrating_sk ? SPILLWAY_KIND_MIGRATION : kind_of(ctx);
+  // No listener has any use for a stray segment: without one the kernel answers as for a closed port.
+  if (kind == SPILLWAY_KIND_STRAY || (kind == SPILLWAY_KIND_MIGRATION && !group->migrate)) {
+    count(kind, SPILLWAY_OUTCOME_RESET);
     return SK_DROP;
   }
-  kind = kind_of(ctx);
-  if (kind != SPILLWAY_KIND_STRAY)
-    return decide(ctx, group, kind);
-  // No listener has any use for a stray segment: without one the kernel answers as for a closed port.
-  count(SPILLWAY_KIND_STRAY, SPILLWAY_OUTCOME_RESET);
-  return SK_DROP;
+  return decide(ctx, group, kind);
 }
 
 // --- the sink ---

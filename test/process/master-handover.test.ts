@@ -2,6 +2,8 @@
  * What becomes of connections in the queue of a worker that dies or closes its server: siblings serve them, by the
  * kernel's migration with `ebpf`, through the master's hands below it.
  */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { Master } from '../../lib/serve/master.js';
 import type { Worker } from '../../lib/serve/worker.js';
@@ -91,3 +93,49 @@ for (const { selector, missing } of TIERS) {
     });
   });
 }
+
+describe("connections in the master's hands", () => {
+  /** Without a selector a slot whose server is closed goes on getting connections: the first; the second is stopped. */
+  async function closeAndStop(workers: number) {
+    const master = await startMaster({ script: program('obedient.mjs'), workers, selector: 'none' });
+    const [closed, stopped] = master.workers as [Worker, Worker];
+    await order(master, closed, 'close');
+    await until('the master has heard of it', () => closed.state === 'closed');
+    await stop(stopped.pid!);
+    return { master, closed, stopped };
+  }
+
+  test('go to the next worker when the one they were sent to is killed', async () => {
+    const { master, stopped } = await closeAndStop(3);
+    let served = 0;
+    const asked = Promise.all(Array.from({ length: COUNT }, () => ask(master).finally(() => served++)));
+    // The first of two that have equally few on their way gets one: the stopped one has some.
+    await until('the third has served its own', () => served > 0);
+    await until('the queue of the closed one has been taken', () => queueOf(master, 0) === 0);
+    stopped.kill('SIGKILL');
+    const last = master.workers[2]?.pid;
+    expect(new Set((await asked).map(({ pid }) => pid))).toEqual(new Set([last]));
+  });
+
+  test('are reset when nobody is left who could take it', async () => {
+    const { master, closed, stopped } = await closeAndStop(2);
+    const { address, port } = master.group.address;
+    const codes: unknown[] = [];
+    const clients = Array.from({ length: COUNT }, () =>
+      connect(port, address).on('error', ({ code }: NodeJS.ErrnoException) => codes.push(code)),
+    );
+    await Promise.all(clients.map((client) => once(client, 'connect')));
+    await until('the master has taken the queue of the closed one', () => queueOf(master, 0) === 0);
+    const inHand = COUNT - queueOf(master, 1);
+    expect(inHand).toBeGreaterThan(0);
+
+    stopped.kill('SIGKILL');
+    await until('the master has heard of it', () => stopped.state === 'exited');
+    // The other one could still listen again.
+    expect(codes).toEqual([]);
+    closed.kill('SIGKILL');
+    await until('their clients know', () => codes.length === inHand);
+    expect(codes).toEqual(Array(inHand).fill('ECONNRESET'));
+    for (const client of clients) client.destroy();
+  });
+});

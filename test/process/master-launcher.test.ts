@@ -1,8 +1,10 @@
 /** The launcher by itself: how it fails, and what the program it becomes is left with. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, copyFileSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { EBPF_NEEDS, effectiveCapabilities, missingCapabilities } from '../../lib/group/capability.js';
 import { packageRoot } from '../../lib/native.js';
 import { program } from '../support/serving.js';
 
@@ -79,4 +81,38 @@ describe('the program', () => {
     expect(launch(['--report-fd=3', ...show]).stdout).toBe('01245');
     expect(launch(['--report-fd=3', '--close-from=5', ...show]).stdout).toBe('0124');
   });
+});
+
+describe('a program with file capabilities', () => {
+  /** `cap_bpf,cap_perfmon=ep` as the kernel keeps it: struct vfs_cap_data, revision 2, in linux/capability.h. */
+  const GRANT = `
+import os, struct, sys
+os.setxattr(sys.argv[1], "security.capability", struct.pack("<5I", 0x02000001, 0, 0, 1 << 38 - 32 | 1 << 39 - 32, 0))
+`;
+  const CAP_SETFCAP = 31n;
+  const able =
+    process.getuid?.() === 0 &&
+    ((effectiveCapabilities() >> CAP_SETFCAP) & 1n) === 1n &&
+    missingCapabilities(EBPF_NEEDS).length === 0;
+
+  for (const { who, as } of [
+    { who: 'user 0', as: [] },
+    { who: 'another user', as: ['--uid=65534', '--gid=65534'] },
+  ]) {
+    test.skipIf(!able)(`runs as ${who}, and without them`, () => {
+      const folder = mkdtempSync(join(tmpdir(), 'spillway-'));
+      try {
+        const cat = join(folder, 'cat');
+        copyFileSync('/bin/cat', cat);
+        chmodSync(folder, 0o755);
+        expect(spawnSync('python3', ['-c', GRANT, cat], { stdio: 'inherit' }).status).toBe(0);
+        const { status, stdout, stderr } = launch([...as, '--', cat, '/proc/self/status']);
+        expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+        const sets = [...stdout!.matchAll(/^Cap(?:Inh|Prm|Eff|Amb):\t(.*)$/gm)].map(([, set]) => set);
+        expect(sets).toEqual(Array(4).fill('0000000000000000'));
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
 });

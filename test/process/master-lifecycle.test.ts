@@ -34,8 +34,6 @@ describe('a worker holds no privilege', () => {
       for (const { pid } of master.workers) {
         for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb']) expect(status(pid!, set), set).toBe(none);
         expect(status(pid!, 'NoNewPrivs')).toBe('1');
-        // Without CAP_SETPCAP the bounding set stays; no_new_privs makes it void.
-        if (hasCapability('CAP_SETPCAP')) expect(status(pid!, 'CapBnd')).toBe(none);
       }
     });
   }
@@ -232,7 +230,13 @@ describe('a start that fails', () => {
       what: 'a program that listens on another port only',
       options: { script: program('elsewhere.mjs'), args: ['0'], workers: 1, startTimeout: 1500 },
       code: 'ERR_SPILLWAY_WORKER',
-      message: /worker 0 .* does not listen; it listened on port 0 instead/,
+      message: /worker 0 .* does not listen; it asked for any free port \(0\) instead/,
+    },
+    {
+      what: 'an argument that is too long for the system',
+      options: { script: program('esm-server.mjs'), args: ['x'.repeat(200_000)] },
+      code: 'ERR_SPILLWAY_WORKER',
+      message: /worker 0 cannot be started: spawn E2BIG/,
     },
   ];
 
@@ -242,6 +246,36 @@ describe('a start that fails', () => {
       expect(error).toMatchObject({ name: 'SpillwayError', code, message: expect.stringMatching(message) });
     });
   }
+
+  test('a program that asks for another port, which is taken: the message names it', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    const error = await failure({ script: program('elsewhere.mjs'), args: [String(port)], workers: 1 });
+    expect(error).toMatchObject({
+      code: 'ERR_SPILLWAY_WORKER',
+      message: expect.stringMatching(
+        new RegExp(`exited with code 1 before it listened; it asked for port ${port} instead`),
+      ),
+    });
+    server.close();
+  });
+
+  for (const options of [undefined, null, 'app.js', 4n]) {
+    test(`no object of options but ${options}: ERR_SPILLWAY_OPTION_RANGE`, async () => {
+      await expect(Master.start(options as never)).rejects.toMatchObject({
+        code: 'ERR_SPILLWAY_OPTION_RANGE',
+        message: expect.stringContaining('they are an object with script or command'),
+      });
+    });
+  }
+
+  test('a value that has no JSON: ERR_SPILLWAY_OPTION_RANGE', async () => {
+    await expect(Master.start({ script: 'app.js', workers: 4n as never })).rejects.toMatchObject({
+      code: 'ERR_SPILLWAY_OPTION_RANGE',
+      message: 'workers cannot be 4n; it takes: integer, 1 to 1024',
+    });
+  });
 
   test('a port that is taken: ERR_SPILLWAY_ADDRESS_IN_USE, before any worker is started', async () => {
     const server = createServer().listen(0, '127.0.0.1');

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import { packageRoot } from '../../lib/native.js';
@@ -53,6 +54,11 @@ export function spillway(...args: string[]): Run {
   return new Run(process.execPath, [CLI, ...args]);
 }
 
+/** A terminal of its own with a program in its foreground; what is written to its stdin is typed. */
+export function inTerminal(command: string, env: NodeJS.ProcessEnv = {}): Run {
+  return new Run('script', ['-qec', command, '/dev/null'], env);
+}
+
 /** Runs the command to its end. */
 export async function runSpillway(
   ...args: string[]
@@ -68,4 +74,30 @@ export function descendants(pid: number): number[] {
     readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').split(' ').filter(Boolean).map(Number),
   );
   return children.flatMap((child) => [child, ...descendants(child)]);
+}
+
+/** A TCP port that nobody holds. */
+export async function freePort(): Promise<number> {
+  const holder = createServer().listen(0);
+  await once(holder, 'listening');
+  const { port } = holder.address() as { port: number };
+  await new Promise((resolve) => holder.close(resolve));
+  return port;
+}
+
+/** The fields of a JSON value as docs/cli.md names them, such as `load.sent` and `workers[].pid`. */
+function fieldsOf(value: unknown, path: string, described: (path: string) => boolean): string[] {
+  // Names below a described one are data, or described with it.
+  if (typeof value !== 'object' || value === null || described(path)) return [path];
+  if (Array.isArray(value)) return value.flatMap((each) => fieldsOf(each, `${path}[]`, described));
+  const prefix = path === '' ? '' : `${path}.`;
+  return Object.entries(value).flatMap(([name, each]) => fieldsOf(each, prefix + name, described));
+}
+
+/** Those fields of a verb's JSON object that its section of docs/cli.md leaves out. */
+export function undescribed(verb: string, result: object): string[] {
+  const text = readFileSync(join(packageRoot, 'docs/cli.md'), 'utf8');
+  const section = text.split(/^## /m).find((part) => part.startsWith(`\`spillway ${verb}\``)) ?? '';
+  const described = (path: string) => section.includes(`\`${path}\``);
+  return fieldsOf(result, '', described).filter((path) => !described(path));
 }

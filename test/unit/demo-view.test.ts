@@ -1,13 +1,18 @@
 /** What the demo shows of a made-up moment, and how it reckons rates. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import pc from 'picocolors';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { renderLine } from '../../lib/cli/demo/lines.js';
 import { noCounts } from '../../lib/cli/demo/load-protocol.js';
 import { Observer, type Reading, type Snapshot } from '../../lib/cli/demo/snapshot.js';
 import { renderTable, type Scene } from '../../lib/cli/demo/table.js';
-import { doctorCall } from '../../lib/cli/demo/words.js';
+import { doctorCall, hintHere } from '../../lib/cli/doctor-call.js';
+import { ERRORS } from '../../lib/errors.js';
 import type { GroupStats, SocketStats } from '../../lib/group/group.js';
+import { GRANT_EBPF } from '../../lib/group/why.js';
 
 const plain = pc.createColors(false);
 
@@ -93,12 +98,16 @@ describe('the table', () => {
     },
   );
 
+  test('redirects are to be seen in 40 columns as well', () => {
+    expect(view(moment({}), 40)).toMatch(/in +out/);
+  });
+
   test('a bar is empty at 0, shows one connection, and is full only when the queue is', () => {
     const bars = (queue: number) => {
       const [, bar = ''] = /([█░]+) +\d+\/17/.exec(view(moment({ queues: [queue] }), 120)) ?? [];
       return bar.replaceAll('░', '').length;
     };
-    expect([0, 1, 16, 17, 18].map(bars)).toEqual([0, 1, 19, 20, 20]);
+    expect([0, 1, 16, 17, 18].map(bars)).toEqual([0, 1, 11, 12, 12]);
   });
 
   test('below the selector ebpf what cannot be known is a dash', () => {
@@ -112,8 +121,40 @@ describe('the table', () => {
   test('with more workers than rows the rest is counted', () => {
     const many = moment({ queues: new Array(60).fill(0) });
     const text = view(many, 100, 30);
-    expect(text.split('\n').length).toBeLessThanOrEqual(30);
-    expect(text).toContain('… and 46 more');
+    // One row is the cursor's.
+    const lines = text.split('\n');
+    expect(lines).toHaveLength(29);
+    const shown = lines.filter((line) => /^\d+ .*\/17/.test(line)).length;
+    expect(shown).toBeGreaterThan(10);
+    expect(text).toContain(`… and ${60 - shown} more`);
+    expect(text).toContain('Its queue fills');
+  });
+
+  test.each([
+    [80, 24],
+    [40, 15],
+    [24, 10],
+    [100, 8],
+    [100, 5],
+  ])('in a window of %i × %i all workers are to be seen', (columns, rows) => {
+    const notices = ["The selector 'cbpf' is in force, because missing CAP_BPF and CAP_PERFMON."];
+    const lines = view(moment({}), columns, rows, { notices }).split('\n');
+    expect(lines.length).toBeLessThan(rows);
+    expect(lines.filter((line) => /^\d .*\/17/.test(line))).toHaveLength(3);
+  });
+
+  test('as a window gets lower, the explanation goes first, then the command, then blank lines', () => {
+    const left = (rows: number) => {
+      const text = view(moment({}), 100, rows);
+      return [text.includes('Its queue fills'), text.includes('By hand'), /^$/m.test(text)];
+    };
+    const steps = new Set(Array.from({ length: 40 }, (_, row) => left(40 - row).join()));
+    expect([...steps]).toEqual([
+      'true,true,true',
+      'false,true,true',
+      'false,false,true',
+      'false,false,false',
+    ]);
   });
 
   test('keys and the command to try are shown while there is something to try', () => {
@@ -151,10 +192,27 @@ test('rates are those of the last second, whatever the distance of the looks', (
   }
 });
 
-test.each([
-  ['by npm start', ['/x/dist/lib/cli/main.js', 'start'], 'npx spillway doctor'],
-  ['by its path', ['/x/dist/lib/cli/main.js', undefined], 'node /x/dist/lib/cli/main.js doctor'],
-  ['by its name', ['/usr/bin/spillway', undefined], 'spillway doctor'],
-] as const)('called %s, the doctor is named so that it can be called', (_, [script, lifecycle], expected) => {
-  expect(doctorCall(script, lifecycle as string)).toBe(expected);
+describe('the doctor is named so that it can be called', () => {
+  const folders: string[] = [];
+  const folder = (...files: string[]) => {
+    const path = mkdtempSync(join(tmpdir(), 'spillway-call-'));
+    folders.push(path);
+    for (const file of files) writeFileSync(join(path, file), '');
+    return path;
+  };
+  afterAll(() => {
+    for (const path of folders) rmSync(path, { recursive: true, force: true });
+  });
+
+  test.each([
+    ['in a checkout', ['tsconfig.json'], 'npm run doctor'],
+    ['where it is installed', [], 'npx spillway doctor'],
+  ])('%s', (_, files, expected) => {
+    const root = folder(...files);
+    expect(doctorCall(root)).toBe(expected);
+    for (const code of ['ERR_SPILLWAY_OPTION_TIER', 'ERR_SPILLWAY_SELECTOR_UNAVAILABLE'] as const) {
+      expect(hintHere(ERRORS[code].hint, root)).toContain(`\`${expected}\``);
+    }
+    expect(hintHere(GRANT_EBPF, root)).toContain(`\`${expected}\``);
+  });
 });

@@ -17,8 +17,9 @@ import {
   SELECTORS,
 } from '../../lib/group/options.js';
 import { packageRoot } from '../../lib/native.js';
+import { MASTER_OPTIONS } from '../../lib/serve/options.js';
 // @ts-expect-error: a plain script without types
-import { errorPage, optionPage } from '../../scripts/docs.mjs';
+import { errorPage, masterPage, optionPage } from '../../scripts/docs.mjs';
 
 const code = (name: string) => expect.objectContaining({ code: `ERR_SPILLWAY_OPTION_${name}` });
 
@@ -103,5 +104,14 @@ describe('the documentation says what the code does', () => {
 
   test('docs/errors.md is what `npm run docs` makes of the error codes', () => {
     expect(page('errors.md')).toBe(errorPage(ERRORS));
+  });
+
+  test('docs/master.md has what `npm run docs` makes of the options of a master', () => {
+    expect(page('master.md')).toBe(masterPage(page('master.md'), MASTER_OPTIONS));
+    expect(() => masterPage('# Another page', MASTER_OPTIONS)).toThrow(/marks of its table/);
+  });
+
+  test.each(Object.entries(MASTER_OPTIONS))('what %s does is said in sentences', (_name, row) => {
+    expect(row.text).toMatch(/^[A-Z].*\.$/);
   });
 });

@@ -31,7 +31,7 @@ test('the demo with a selector that does not work here ends with 1, the reason, 
   const { code, stdout, stderr } = await runSpillway('demo', '--port', '0', '--selector', 'ebpf');
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toMatch(/^spillway: selector 'ebpf' does not work: missing CAP_BPF and CAP_PERFMON/);
-  expect(stderr).toContain('spillway doctor');
+  expect(stderr).toContain('`npm run doctor`');
   expect(stderr).toMatch(/\nERR_SPILLWAY_SELECTOR_UNAVAILABLE\n$/);
   expect(stderr).not.toMatch(/^ +at /m);
 });

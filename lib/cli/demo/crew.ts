@@ -4,7 +4,7 @@ import { SpillwayError } from '../../errors.js';
 import type { GroupOptions } from '../../group/options.js';
 import { Master } from '../../serve/master.js';
 import type { Worker } from '../../serve/worker.js';
-import type { Reading } from './snapshot.js';
+import type { WorkerReading } from './snapshot.js';
 
 const PROGRAM = fileURLToPath(new URL('./program.js', import.meta.url));
 
@@ -77,8 +77,9 @@ export class Crew {
     return address === '::' || address === '0.0.0.0' ? '127.0.0.1' : address;
   }
 
-  get anyoneAlive(): boolean {
-    return this.master.workers.some(({ state }) => state !== 'exited');
+  /** Slots of the workers that live. */
+  get alive(): number[] {
+    return this.master.workers.filter(({ state }) => state !== 'exited').map(({ slot }) => slot);
   }
 
   get served(): number {
@@ -100,14 +101,12 @@ export class Crew {
     }
   }
 
-  facts(): Reading['workers'] {
-    return this.master.workers.map(({ slot, pid, state }) => ({
-      slot,
-      pid,
-      alive: state !== 'exited',
-      slow: this.#slow[slot] ?? 0,
-      served: this.#served[slot] ?? 0,
-    }));
+  facts(): WorkerReading[] {
+    return this.master.workers.map(({ slot, pid, state }) => {
+      const alive = state !== 'exited';
+      const slow = alive ? (this.#slow[slot] ?? 0) : 0;
+      return { slot, pid: pid ?? null, alive, slow, served: this.#served[slot] ?? 0 };
+    });
   }
 
   #hear({ slot }: Worker, message: unknown): void {

@@ -41,6 +41,8 @@ process.on('message', (message: { slow?: unknown } | null) => {
 });
 
 if (process.send) {
+  // The demo ends its workers; a Ctrl-C that reaches all of them is for the demo alone.
+  process.on('SIGINT', () => {});
   setInterval(() => {
     if (served === reported || !process.connected) return;
     process.send?.({ served });

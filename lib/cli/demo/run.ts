@@ -2,6 +2,8 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import pc from 'picocolors';
 import { SpillwayError } from '../../errors.js';
+import type { MasterEvents } from '../../serve/master.js';
+import { doctorCall } from '../doctor-call.js';
 import { Crew, type CrewOptions } from './crew.js';
 import { Ending } from './ending.js';
 import { renderLine } from './lines.js';
@@ -9,7 +11,7 @@ import { Load } from './load.js';
 import { type Key, Screen } from './screen.js';
 import { Observer, resultOf, type Snapshot } from './snapshot.js';
 import { renderTable } from './table.js';
-import { byHand, doctorCall, whatIsMissing, whatOneSees } from './words.js';
+import { byHand, whatIsMissing, whatOneSees } from './words.js';
 
 export interface DemoOptions extends CrewOptions {
   flood: boolean;
@@ -55,6 +57,12 @@ async function startCrew(options: DemoOptions, ending: Ending): Promise<Crew | u
     if (ending.isAskedByUser) return undefined;
     throw error;
   }
+}
+
+function allGone(): SpillwayError {
+  return new SpillwayError('ERR_SPILLWAY_WORKER', 'all workers of the demo have gone', {
+    hint: 'Somebody ended them: the messages above name the signals (SIGKILL may be the kernel, out of memory: see `dmesg`). Start the demo again.',
+  });
 }
 
 class Demo {
@@ -116,6 +124,7 @@ class Demo {
     this.#stopping = true;
     this.#observe();
     if (!this.#ending.readerGone) this.#show();
+    this.#load.stop();
     if (reason === 'time') await this.#runDry();
     await this.#lastReports(reason === 'time' ? LAST_REPORTS : LAST_REPORTS_QUIT);
     this.#final = this.#take();
@@ -185,13 +194,15 @@ class Demo {
     if (!this.#screen && !this.#options.json) process.stdout.write(`${whatOneSees(this.#last)}\n`);
   }
 
+  /** The next worker that lives. */
   #nextVictim(): void {
-    this.#victim = (this.#victim + 1) % this.#options.workers;
+    const { alive } = this.#crew;
+    this.#victim = alive.find((slot) => slot > this.#victim) ?? alive[0] ?? this.#victim;
     if (this.#load.sending) this.#crew.slowDown(this.#victim, this.#slowness);
     this.#observe();
   }
 
-  /** Stops the load and waits until every request has had its end, so that all sums agree. */
+  /** Waits until every request has had its end, so that all sums agree. */
   async #runDry(): Promise<void> {
     this.#crew.slowDown(undefined, 0);
     await Promise.race([this.#load.drain(), this.#ending.askedByUser]);
@@ -238,21 +249,11 @@ class Demo {
     return renderTable(snapshot, scene, this.#screen?.size ?? { columns: 80, rows: 24 }, pc);
   }
 
-  #lost({
-    slot,
-    pid,
-    code,
-    signal,
-  }: {
-    slot: number;
-    pid: number | undefined;
-    code: number | null;
-    signal: NodeJS.Signals | null;
-  }): void {
+  #lost({ slot, pid, code, signal }: MasterEvents['worker:exit'][0]): void {
     if (this.#stopping) return;
     this.#notice(`worker ${slot} (process ${pid}) has gone: ${signal ?? `exit code ${code}`}`);
-    if (!this.#crew.anyoneAlive)
-      this.#ending.fail(new SpillwayError('ERR_SPILLWAY_WORKER', 'all workers of the demo have gone'));
+    if (this.#crew.alive.length === 0) this.#ending.fail(allGone());
+    else if (slot === this.#victim) this.#nextVictim();
   }
 
   #notice(text: string): void {

@@ -3,15 +3,19 @@ import type { GroupStats } from '../../group/group.js';
 import type { SelectorName } from '../../group/options.js';
 import type { LoadCounts } from './load-protocol.js';
 
-export interface WorkerFacts {
+/** What is known without the kernel's counters. */
+export interface WorkerReading {
   slot: number;
-  pid: number | undefined;
+  pid: number | null;
   alive: boolean;
   /** Milliseconds that every request blocks it. */
   slow: number;
   /** Requests it has answered, as it says itself. */
   served: number;
-  /** Of those, in the last second. */
+}
+
+export interface WorkerFacts extends WorkerReading {
+  /** Requests it has answered in the last second. */
   servedPerSecond: number;
   /** Connections in its accept queue, and how many that holds; null when its socket has left the group. */
   queue: number | null;
@@ -37,11 +41,9 @@ export interface Snapshot {
 }
 
 /** What a snapshot is made of. */
-export interface Reading {
-  seconds: number;
+export interface Reading extends Pick<Snapshot, 'seconds' | 'load'> {
   stats: GroupStats;
-  workers: { slot: number; pid: number | undefined; alive: boolean; slow: number; served: number }[];
-  load: Snapshot['load'];
+  workers: WorkerReading[];
 }
 
 /** Makes snapshots of readings; remembers the last second for the rates. */
@@ -90,32 +92,15 @@ export class Observer {
   }
 }
 
-/** What `spillway demo --json` prints when it ends. */
-export interface DemoResult {
-  /** The selector in force. */
-  selector: SelectorName;
-  /** Why it is not the best one; null when it is, or was asked for by name. */
+/** What `spillway demo --json` prints when it ends; docs/cli.md describes it field by field. */
+export interface DemoResult
+  extends Pick<Snapshot, 'seconds' | 'selector' | 'redirected' | 'dropped' | 'kernelDrops'> {
   notice: string | null;
   port: number;
-  workers: {
-    slot: number;
-    pid: number | null;
-    /** Requests it answered. */
-    served: number;
-    /** null below the selector `ebpf`, as everywhere here. */
-    redirectedIn: number | null;
-    redirectedOut: number | null;
-    /** Connections in its accept queue when the load ended, and the backlog, which the queue may exceed by one. */
-    queue: number | null;
+  workers: (Pick<WorkerFacts, 'slot' | 'pid' | 'served' | 'redirectedIn' | 'redirectedOut' | 'queue'> & {
     backlog: number | null;
-  }[];
-  redirected: number | null;
-  dropped: number | null;
-  /** What the kernel dropped by itself, at full queues. */
-  kernelDrops: number;
+  })[];
   load: LoadCounts;
-  /** How long it ran, in seconds, without start and end. */
-  seconds: number;
 }
 
 /** @param last the moment when the load ended; `final` the one when everything under way had come to an end. */
@@ -133,7 +118,7 @@ export function resultOf(
       const then = last.workers.find((worker) => worker.slot === slot);
       return {
         slot,
-        pid: pid ?? null,
+        pid,
         served,
         redirectedIn,
         redirectedOut,

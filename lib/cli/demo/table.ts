@@ -31,62 +31,81 @@ interface Column {
   cell(worker: WorkerFacts): string;
 }
 
-/** Rows beside the workers' that the view takes at most, sentences in the narrowest window included. */
-const OTHER_ROWS = 16;
+/** So many workers stay in sight before sentences do. */
+const LEAST_WORKERS = 4;
 
-export function renderTable(snapshot: Snapshot, scene: Scene, { columns, rows }: Size, c: Colors): string {
-  // The last column stays free: some terminals wrap a line that fills it.
-  const width = columns - 1;
-  const shown = snapshot.workers.slice(0, Math.max(1, rows - OTHER_ROWS));
-  const hidden = snapshot.workers.length - shown.length;
-  const sentence = (text: string, paint: (line: string) => string) => wrapped(text, width).map(paint);
-  return [
-    ...sentence(`Spillway demo on ${scene.url}`, c.bold),
-    ...sentence(`selector ${snapshot.selector}, policy ${scene.policy}`, c.dim),
-    ...scene.notices.flatMap((notice) => sentence(`! ${notice}`, c.yellow)),
-    '',
-    ...workerLines(shown, width, c),
-    ...(hidden > 0 ? [c.dim(`… and ${hidden} more`)] : []),
-    '',
-    ...sentence(groupFacts(snapshot), (line) => line),
-    ...sentence(loadFacts(snapshot), (line) => line),
-    '',
-    ...sentence(whatOneSees(snapshot), c.dim),
-    '',
-    ...(scene.ended ? [] : sentence(`By hand, in another terminal: ${byHand(scene.url)}`, c.dim)),
-    ...(scene.ended || !scene.keys ? [] : sentence(keyFacts(scene), c.cyan)),
-  ].join('\n');
+/** A part of the view. In a low window the parts with the lowest rank are left out first. */
+interface Part {
+  rank: number;
+  lines: string[];
 }
 
-/** The widest layout that fits; in a window too narrow for any of them, a line per worker. */
-function workerLines(workers: readonly WorkerFacts[], width: number, c: Colors): string[] {
-  for (const layout of layouts(c)) {
-    const lines = tableOf(workers, layout, c).split('\n');
-    if (lines.every((line) => visibleLength(line) <= width)) return lines.map((line) => line.trimEnd());
+export function renderTable(snapshot: Snapshot, scene: Scene, { columns, rows }: Size, c: Colors): string {
+  // The last column stays free: some terminals wrap a line that fills it. The last row is the cursor's.
+  const width = columns - 1;
+  const height = rows - 1;
+  const sentence = (text: string, paint = (line: string) => line) => wrapped(text, width).map(paint);
+  const blank: Part = { rank: 3, lines: [''] };
+  const [head = '', ...workers] = workerLines(snapshot.workers, width, c);
+  const live = scene.ended
+    ? []
+    : [
+        { rank: 2, lines: sentence(`By hand, in another terminal: ${byHand(scene.url)}`, c.dim) },
+        { rank: 8, lines: scene.keys ? sentence(keyFacts(scene), c.cyan) : [] },
+      ];
+  let above: Part[] = [
+    { rank: 6, lines: sentence(`Spillway demo on ${scene.url}`, c.bold) },
+    { rank: 5, lines: sentence(`selector ${snapshot.selector}, policy ${scene.policy}`, c.dim) },
+    { rank: 6, lines: scene.notices.flatMap((notice) => sentence(`! ${notice}`, c.yellow)) },
+    blank,
+  ];
+  let below: Part[] = [
+    blank,
+    { rank: 7, lines: sentence(groupFacts(snapshot)) },
+    { rank: 4, lines: sentence(loadFacts(snapshot)) },
+    blank,
+    { rank: 1, lines: sentence(whatOneSees(snapshot), c.dim) },
+    blank,
+    ...live,
+  ];
+
+  const linesOf = (parts: Part[]) => parts.flatMap(({ lines }) => lines);
+  const room = () => height - linesOf(above).length - linesOf(below).length - 1;
+  for (let rank = 1; room() < Math.min(workers.length, LEAST_WORKERS) && rank <= 8; rank++) {
+    above = above.filter((part) => part.rank > rank);
+    below = below.filter((part) => part.rank > rank);
   }
-  return workers.map(({ slot, slow, queue, places, served }) =>
-    `${slot}${slow > 0 ? '!' : ' '} ${dash(queue)}/${dash(places)} ${served}`.slice(0, width),
-  );
+  return [...linesOf(above), head, ...firstOf(workers, room(), c), ...linesOf(below)].join('\n');
+}
+
+/** As many lines as there is room for; what is left out is counted, in the last one of them. */
+function firstOf(lines: readonly string[], room: number, c: Colors): string[] {
+  if (lines.length <= room) return [...lines];
+  const shown = Math.max(1, room - 1);
+  return [...lines.slice(0, shown), ...(room > 1 ? [c.dim(`… and ${lines.length - shown} more`)] : [])];
+}
+
+/** The head and a line per worker, in the widest layout that fits. */
+function workerLines(workers: readonly WorkerFacts[], width: number, c: Colors): string[] {
+  const tables = layouts(c).map((layout) => tableOf(workers, layout, c).split('\n'));
+  const fitting = tables.find((lines) => lines.every((line) => visibleLength(line) <= width));
+  return (fitting ?? tables.at(-1) ?? []).map((line) => line.trimEnd());
 }
 
 function layouts(c: Colors): Column[][] {
   const left = (head: string, cell: Column['cell']): Column => ({ head, align: 'left', cell });
   const right = (head: string, cell: Column['cell']): Column => ({ head, align: 'right', cell });
   const name = left('worker', (worker) => nameOf(worker, c));
-  const pid = right('pid', (worker) => dash(worker.pid ?? null));
+  const pid = right('pid', (worker) => dash(worker.pid));
   const queue = (bar: number) => left('queue', (worker) => queueOf(worker, bar, c));
   const served = right('served', (worker) => String(worker.served));
   const perSecond = right('per s', (worker) => String(worker.servedPerSecond));
   const chosen = right('chosen', (worker) => dash(worker.chosen));
-  const moved = (into: string, out: string) => [
-    right(into, (worker) => dash(worker.redirectedIn)),
-    right(out, (worker) => dash(worker.redirectedOut)),
-  ];
+  const into = (head: string) => right(head, (worker) => dash(worker.redirectedIn));
+  const out = right('out', (worker) => dash(worker.redirectedOut));
   return [
-    [name, pid, queue(20), served, perSecond, chosen, ...moved('redirected in', 'redirected out')],
-    [name, pid, queue(12), served, perSecond, chosen, ...moved('redir. in', 'out')],
-    [name, queue(10), served, ...moved('in', 'out')],
-    [name, queue(4), served, ...moved('in', 'out')],
+    [name, pid, queue(12), served, perSecond, chosen, into('redir. in'), out],
+    [name, queue(4), served, into('in'), out],
     [name, queue(0), served],
   ];
 }

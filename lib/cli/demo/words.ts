@@ -16,16 +16,6 @@ export function whatOneSees({ workers, selector, dropped }: Snapshot): string {
   return `Worker ${slow.slot} takes ${slow.slow} ms for every request. ${UNDER_FLOOD[selector]}${turnedAway}`;
 }
 
-/** How `spillway doctor` is called by somebody who has called this program like that. */
-export function doctorCall(
-  script = process.argv[1] ?? '',
-  lifecycle = process.env.npm_lifecycle_event,
-): string {
-  // `npm start` in a checkout, where the command is in no PATH.
-  if (lifecycle === 'start') return 'npx spillway doctor';
-  return script.endsWith('.js') ? `node ${script} doctor` : 'spillway doctor';
-}
-
 /** One sentence about a better selector that does not work here. */
 export function whatIsMissing(selector: SelectorName, notice: string, doctor: string): string {
   return `The selector '${selector}' is in force, because ${notice}. \`${doctor}\` says how to change that.`;
