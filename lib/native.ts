@@ -89,7 +89,6 @@ export interface NativeSelector {
   /** Makes the socket discard every segment that reaches it, without an answer. */
   discardEverything(socket: NativeSocket): void;
   setSink(socket: NativeSocket): void;
-  clearSink(): void;
   attach(socket: NativeSocket): void;
   /** struct spillway_counters, summed over CPUs, as 64-bit words. */
   counters(): Float64Array;

@@ -243,14 +243,6 @@ Result<> Selector::discard_everything(int fd) {
 
 Result<> Selector::set_sink(int fd) { return put_socket(capacity_ + SPILLWAY_SINK, fd); }
 
-Result<> Selector::clear_sink() {
-  std::uint32_t key = capacity_ + SPILLWAY_SINK;
-  int result = bpf_map__delete_elem(skeleton_->maps.sockets, &key, sizeof(key), 0);
-  if (result != 0 && result != -ENOENT && result != -EINVAL)
-    return map_failure(result, "bpf(MAP_DELETE_ELEM sockets)");
-  return Done{};
-}
-
 Result<> Selector::attach(int fd) {
   int program = bpf_program__fd(skeleton_->progs.selector);
   if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, &program, sizeof(program)) != 0)

@@ -57,7 +57,6 @@ public:
   // listens.
   Result<> discard_everything(int fd);
   Result<> set_sink(int fd);
-  Result<> clear_sink();
 
   // From here on the program decides for the whole reuseport group of `fd`.
   Result<> attach(int fd);

@@ -52,7 +52,6 @@ Napi::Function SelectorBinding::define(Napi::Env env) {
                          InstanceMethod<&SelectorBinding::set_choices>("setChoices"),
                          InstanceMethod<&SelectorBinding::discard_everything>("discardEverything"),
                          InstanceMethod<&SelectorBinding::set_sink>("setSink"),
-                         InstanceMethod<&SelectorBinding::clear_sink>("clearSink"),
                          InstanceMethod<&SelectorBinding::attach>("attach"),
                          InstanceMethod<&SelectorBinding::counters>("counters"),
                          InstanceMethod<&SelectorBinding::slot_counters>("slotCounters"),
@@ -135,12 +134,6 @@ Napi::Value SelectorBinding::set_sink(const Napi::CallbackInfo &info) {
   if (!open(info.Env()))
     return info.Env().Undefined();
   return done(info.Env(), selector_->set_sink(socket_fd(info, 0)));
-}
-
-Napi::Value SelectorBinding::clear_sink(const Napi::CallbackInfo &info) {
-  if (!open(info.Env()))
-    return info.Env().Undefined();
-  return done(info.Env(), selector_->clear_sink());
 }
 
 Napi::Value SelectorBinding::attach(const Napi::CallbackInfo &info) {

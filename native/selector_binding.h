@@ -25,7 +25,6 @@ private:
   Napi::Value set_choices(const Napi::CallbackInfo &info);
   Napi::Value discard_everything(const Napi::CallbackInfo &info);
   Napi::Value set_sink(const Napi::CallbackInfo &info);
-  Napi::Value clear_sink(const Napi::CallbackInfo &info);
   Napi::Value attach(const Napi::CallbackInfo &info);
   Napi::Value counters(const Napi::CallbackInfo &info);
   Napi::Value slot_counters(const Napi::CallbackInfo &info);

@@ -108,10 +108,6 @@ export class ClassicTier implements Tier {
     if (errors.length > 1) throw new AggregateError(errors, `${errors.length} errors, first: ${errors[0]}`);
   }
 
-  left(): void {
-    this.#attach();
-  }
-
   counts(): TierCounts {
     const slots = this.#group.members.map(() => ({ ...unknown }));
     return { slots, decisions: null, stale: null, migrated: 0 };

@@ -134,9 +134,6 @@ export class EbpfTier implements Tier {
     }
   }
 
-  /** The slots never named it. */
-  left(): void {}
-
   counts(): TierCounts {
     const size = this.#group.members.length;
     const readings = this.#selector.readings(size);

@@ -14,15 +14,7 @@ import {
   readListenerOption,
   writeEverywhere,
 } from './listener-options.js';
-import {
-  adoptListeners,
-  closeAll,
-  explain,
-  inodeOf,
-  openListeners,
-  openSocket,
-  sameBinding,
-} from './listeners.js';
+import { adoptListeners, closeAll, explain, inodeOf, openListeners, openSocket } from './listeners.js';
 import {
   type AskedOptions,
   assertGives,
@@ -78,7 +70,7 @@ export interface SocketStats {
   limit: number;
   /** Handshakes under way; null where it cannot be known. */
   halfOpen: number | null;
-  /** Decisions that gave this slot a connection, by kind. A repeated SYN is another decision. */
+  /** Decisions that gave this slot a connection, by kind. A SYN that is repeated after a drop is another one. */
   chosen: { syn: number; cookieAck: number; migration: number } | null;
   /** Of those, the ones whose first choice was another slot. */
   redirectedIn: number | null;
@@ -104,7 +96,7 @@ export interface GroupStats {
   migrated: number;
   /** Times a slot's socket had left the kernel's group without the owner saying so. */
   stale: number | null;
-  /** Sum of the sockets' kernelDrops. */
+  /** Sum over all slots, also those that are empty now. */
   kernelDrops: number;
 }
 
@@ -330,7 +322,8 @@ export class SocketGroup {
    * Sets an option, for one slot where the table says so, otherwise for all. It is in force when the call returns, and
    * no connection is lost over it.
    *
-   * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_UNKNOWN`, `…_RANGE`, `…_FIXED`, `…_TIER`; nothing has changed then.
+   * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_UNKNOWN`, `…_RANGE`, `…_FIXED`, `…_TIER`, `ERR_SPILLWAY_NO_SUCH_SLOT`,
+   *   `…_PERMISSION`, `…_SELECTOR_UNAVAILABLE`, `…_CLOSED`; nothing has changed then.
    */
   setOption<Name extends OptionName>(name: Name, value: GroupOptions[Name], slot?: number): void {
     this.#assertOpen();
@@ -417,6 +410,9 @@ export class SocketGroup {
   stats(): GroupStats {
     this.#assertOpen();
     const counts = this.#tier.counts();
+    const drops = this.#members.map(
+      (member, slot) => (this.#pastDrops[slot] ?? 0) + (member?.socket.drops() ?? 0),
+    );
     const sockets: SocketStats[] = [];
     this.#members.forEach((member, slot) => {
       if (!member) return;
@@ -430,7 +426,7 @@ export class SocketGroup {
         queue: queue?.length ?? 0,
         limit: Math.min(member.limit, queue?.limit ?? 0),
         ...(counts.slots[slot] ?? unknownCount),
-        kernelDrops: (this.#pastDrops[slot] ?? 0) + member.socket.drops(),
+        kernelDrops: drops[slot] ?? 0,
       });
     });
     const syn = counts.decisions?.syn;
@@ -444,10 +440,7 @@ export class SocketGroup {
       reset: syn ? syn.reset : null,
       migrated: this.#migratedBefore + counts.migrated,
       stale: counts.stale,
-      kernelDrops: this.#present().reduce(
-        (sum, { socket }) => sum + socket.drops(),
-        this.#pastDrops.reduce((sum, drops) => sum + drops, 0),
-      ),
+      kernelDrops: drops.reduce((sum, count) => sum + count, 0),
     };
   }
 
@@ -687,23 +680,10 @@ export class SocketGroup {
       if (fd === undefined) {
         socket = openSocket(this.#endpoint, { ...this.#asked, ...this.#bound });
       } else {
-        const adopted = adoptListeners([fd]);
-        socket = adopted.sockets[0] as NativeSocket;
-        const { address, port } = adopted.endpoint;
-        if (address !== this.#endpoint.address || port !== this.#endpoint.port) {
-          throw new SpillwayError(
-            'ERR_SPILLWAY_BAD_FD',
-            `descriptor ${fd} listens on another address or port than the group`,
-          );
-        }
+        socket = adoptListeners([fd], { endpoint: this.#endpoint, bound: this.#bound })
+          .sockets[0] as NativeSocket;
         if (claimed.has(inodeOf(socket))) {
           throw new SpillwayError('ERR_SPILLWAY_BAD_FD', `descriptor ${fd} already belongs to a group`);
-        }
-        if (!sameBinding(adopted.bound, this.#bound)) {
-          throw new SpillwayError(
-            'ERR_SPILLWAY_BAD_FD',
-            `descriptor ${fd} is bound differently: ${JSON.stringify(adopted.bound)}, the group ${JSON.stringify(this.#bound)}`,
-          );
         }
         applyLiveOptions(socket, this.#endpoint.family, this.#asked);
       }
@@ -748,7 +728,7 @@ export class SocketGroup {
     } catch (error) {
       throw explain(error, `slot ${slot} could not hand over its queue`);
     } finally {
-      if (this.#tier !== tier && !this.#closed) this.#tier.left(inode);
+      if (this.#tier !== tier && !this.#closed) this.#tier.changed();
     }
   }
 

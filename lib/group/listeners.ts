@@ -108,24 +108,27 @@ export function openListeners(
 }
 
 /** Sockets with other devices or families are other groups to the kernel, even on one address and port. */
-export function sameBinding(one: BoundOptions, other: BoundOptions): boolean {
+function sameBinding(one: BoundOptions, other: BoundOptions): boolean {
   return one.v6Only === other.v6Only && one.bindToDevice === other.bindToDevice;
 }
 
 /**
- * Duplicates a list of listening sockets. They must share one address and port, each given once.
+ * Duplicates a list of listening sockets. They must share one address and port, each given once; with `like`, those of
+ * the listeners that are there already.
  *
  * @throws {SpillwayError} `ERR_SPILLWAY_BAD_FD` naming the descriptor and what is wrong with it; nothing is kept then.
  */
-export function adoptListeners(fds: readonly number[]): {
+export function adoptListeners(
+  fds: readonly number[],
+  like: { endpoint?: Endpoint; bound?: BoundOptions } = {},
+): {
   endpoint: Endpoint;
   sockets: NativeSocket[];
   bound: BoundOptions;
 } {
   const sockets: NativeSocket[] = [];
   const byInode = new Map<number, number>();
-  let endpoint: Endpoint | undefined;
-  let bound: BoundOptions | undefined;
+  let { endpoint, bound } = like;
   const bad = (fd: number, why: string) =>
     new SpillwayError('ERR_SPILLWAY_BAD_FD', `descriptor ${fd} ${why}`);
   try {

@@ -62,7 +62,10 @@ export interface TierCounts {
 
 export interface Tier {
   readonly name: SelectorName;
-  /** Limits, weights, enabled or group settings have changed. */
+  /**
+   * Limits, weights, enabled or group settings have changed, or a socket whose `leave()` had begun under the tier before
+   * this one has been closed.
+   */
   changed(): void;
   /**
    * A listener, already listening, has taken its slot; the one before it, if any, is about to `leave()`. When it
@@ -74,8 +77,6 @@ export interface Tier {
    * siblings; when the promise is fulfilled nothing is lost by closing it, and the tier has closed it.
    */
   leave(slot: number, socket: NativeSocket, inode: number): Promise<void>;
-  /** A socket whose `leave()` had begun under the tier before this one has been closed. */
-  left(inode: number): void;
   counts(): TierCounts;
   /**
    * Lets go of everything and leaves the members as they are.
