@@ -109,7 +109,7 @@ export function openListeners(
 
 /** Sockets with other devices or families are other groups to the kernel, even on one address and port. */
 function sameBinding(one: BoundOptions, other: BoundOptions): boolean {
-  return one.v6Only === other.v6Only && one.bindToDevice === other.bindToDevice;
+  return Boolean(one.v6Only) === Boolean(other.v6Only) && one.bindToDevice === other.bindToDevice;
 }
 
 /**

@@ -72,7 +72,7 @@ test('a listener that was shut down elsewhere is not revived by a new backlog, a
   expect(queues(group)[0]).toBe(3);
 });
 
-describe('adopted listeners that take IPv6 clients only', () => {
+describe('adopted listeners that take IPv6 clients only, or both families', () => {
   function v6Listener(port = 0): number {
     const { SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT, IPPROTO_IPV6, IPV6_V6ONLY } = native()
       .constants as Record<string, number>;
@@ -85,7 +85,7 @@ describe('adopted listeners that take IPv6 clients only', () => {
     return scene.own(socket.release());
   }
 
-  test('stay so with their sink and with a socket that is added', async () => {
+  test('IPv6-only ones stay so with their sink and with a socket that is added', async () => {
     const reserved = await scene.open({ host: '::', sockets: 1, v6Only: true });
     const { port } = reserved.address;
     reserved.close();
@@ -102,7 +102,13 @@ describe('adopted listeners that take IPv6 clients only', () => {
     expect(group.stats()).toMatchObject({ dropped: 1, decisions: { syn: { failed: 0 } } });
   });
 
-  test('cannot be mixed with dual-stack ones', async () => {
+  test('dual-stack ones may join a group that was told so by name', async () => {
+    const group = await scene.open({ host: '::', sockets: 1, v6Only: false });
+    const other = scene.listener({ address: '::', family: 6, port: group.address.port });
+    expect(await group.add(other)).toBe(1);
+  });
+
+  test('IPv6-only ones cannot be mixed with dual-stack ones', async () => {
     const group = await scene.open({ host: '::', sockets: 1 });
     const other = v6Listener(group.address.port);
     await expect(group.add(other)).rejects.toMatchObject({
