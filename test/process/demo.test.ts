@@ -231,7 +231,7 @@ describe('in a terminal', () => {
 
   test.skipIf(!found)('Ctrl-C, which reaches every process, leaves the workers to the demo', async () => {
     const port = await freePort();
-    const demo = inTerminal(`${process.execPath} ${CLI} demo --port ${port} --flood --json`);
+    const demo = inTerminal(`exec ${process.execPath} ${CLI} demo --port ${port} --flood --json`);
     // By then the slow worker's queue, which holds 17, is full.
     await until('the flood has brought a worker 60 requests', async () => {
       const answer = await fetch(`http://127.0.0.1:${port}/`).catch(() => undefined);

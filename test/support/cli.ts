@@ -54,9 +54,12 @@ export function spillway(...args: string[]): Run {
   return new Run(process.execPath, [CLI, ...args]);
 }
 
-/** A terminal of its own with a program in its foreground; what is written to its stdin is typed. */
+/**
+ * A terminal of its own with a program in its foreground; what is written to its stdin is typed. The shell is `sh`
+ * whoever runs the tests: a shell that Ctrl-C ends before the program says so by its code, so `exec` where it is typed.
+ */
 export function inTerminal(command: string, env: NodeJS.ProcessEnv = {}): Run {
-  return new Run('script', ['-qec', command, '/dev/null'], env);
+  return new Run('script', ['-qec', command, '/dev/null'], { SHELL: '/bin/sh', ...env });
 }
 
 /** Runs the command to its end. */
