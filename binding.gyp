@@ -14,14 +14,21 @@
       "include_dirs": ["<(SHARED_INTERMEDIATE_DIR)"],
       "sources": [
         "native/addon.cc",
+        "native/beat.cc",
         "native/diag.cc",
         "native/diag_binding.cc",
         "native/errors.cc",
+        "native/hints.cc",
+        "native/hints_binding.cc",
+        "native/process.cc",
+        "native/process_binding.cc",
         "native/queue_watch.cc",
         "native/selector.cc",
         "native/selector_binding.cc",
         "native/socket.cc",
-        "native/socket_binding.cc"
+        "native/socket_binding.cc",
+        "native/unix_socket.cc",
+        "native/unix_socket_binding.cc"
       ],
       "actions": [
         {
@@ -44,7 +51,7 @@
     {
       "target_name": "spillway-launch",
       "type": "executable",
-      "sources": ["native/launch.cc"]
+      "sources": ["native/launch.cc", "native/process.cc"]
     }
   ],
   "conditions": [

@@ -21,6 +21,14 @@ export const ERRORS = {
     means: 'The group was closed.',
     hint: 'Open a new one.',
   },
+  ERR_SPILLWAY_CONFIG: {
+    means: 'The config file cannot be read, or says something that is not understood.',
+    hint: 'docs/config.md lists every key with its type and range.',
+  },
+  ERR_SPILLWAY_CONTROL: {
+    means: 'The control socket of a master cannot be opened, or does not answer as it should.',
+    hint: 'docs/control.md says where it is and who may use it.',
+  },
   ERR_SPILLWAY_HOST_UNKNOWN: {
     means: 'The host name could not be resolved.',
     hint: 'Give a numeric address, or a name that `getent hosts` knows.',
@@ -29,6 +37,26 @@ export const ERRORS = {
     means: 'A limit of the system or the process was reached (descriptors, memory, map entries).',
     hint: 'Raise the limit the message names (`ulimit -n`, systemd LimitNOFILE=), or ask for fewer sockets.',
   },
+  ERR_SPILLWAY_LOGS: {
+    means: 'A log file or its folder cannot be written.',
+    hint: 'Choose another folder with --logs, or give yourself the right to write there.',
+  },
+  ERR_SPILLWAY_NAME_NEEDED: {
+    means: 'Several masters run, and it was not said which one is meant.',
+    hint: 'Name one of them: `spillway status NAME`.',
+  },
+  ERR_SPILLWAY_NAME_TAKEN: {
+    means: 'A master of that name runs already.',
+    hint: 'Stop it, or start this one under another name with --name.',
+  },
+  ERR_SPILLWAY_NOT_RUNNING: {
+    means: 'No master runs, or none of that name.',
+    hint: '`spillway start SCRIPT` starts one.',
+  },
+  ERR_SPILLWAY_NO_PORT: {
+    means: 'The master has no port yet.',
+    hint: 'Declare one by `port` or `listen`, or wait until the program listens.',
+  },
   ERR_SPILLWAY_NO_SIBLING: {
     means: 'No other enabled socket could take over the queue of the one that should leave.',
     hint: 'Add or enable another socket first, or close the whole group.',
@@ -36,6 +64,10 @@ export const ERRORS = {
   ERR_SPILLWAY_NO_SUCH_SLOT: {
     means: 'The slot does not exist in this group, or no socket is in it.',
     hint: 'Slots are numbered from 0 to the number of sockets minus one.',
+  },
+  ERR_SPILLWAY_NO_WORKER: {
+    means: 'No worker is left, and none is started any more: too many have failed in a row.',
+    hint: 'The output of the program says why it ends; run it alone to see it.',
   },
   ERR_SPILLWAY_OPTION_FIXED: {
     means: 'The option can only be given when the group is opened.',
@@ -61,6 +93,10 @@ export const ERRORS = {
     means: 'Spillway runs on Linux only.',
     hint: 'Run it on Linux, for example in a container or a virtual machine.',
   },
+  ERR_SPILLWAY_RELOAD: {
+    means: 'A new worker was not ready; those of before go on.',
+    hint: 'The output of the program says why; mend it and reload again.',
+  },
   ERR_SPILLWAY_SCRIPT_MISSING: {
     means: 'The program to run does not exist or cannot be executed.',
     hint: 'Check the path; it is resolved against the working directory.',
@@ -72,6 +108,10 @@ export const ERRORS = {
   ERR_SPILLWAY_SYSTEM: {
     means: 'The operating system refused a call that Spillway does not expect to fail.',
     hint: 'The message names the call and the reason; please report it when it makes no sense.',
+  },
+  ERR_SPILLWAY_UDP: {
+    means: 'A program bound a UDP port. Spillway distributes TCP; N workers cannot hold one UDP port.',
+    hint: 'Bind it in one worker only, with `exclusive: true`, or let them share it: `reuseAddr` or `reusePort`.',
   },
   ERR_SPILLWAY_WORKER: {
     means: 'A worker could not be started or ended.',

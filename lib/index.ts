@@ -9,6 +9,9 @@ export {
 } from './group/group.js';
 export type { GroupOptions, OptionName, SelectorName } from './group/options.js';
 export type { Endpoint } from './native.js';
-export { Master, type MasterEvents } from './serve/master.js';
-export type { MasterOptions, Output } from './serve/options.js';
-export type { Worker, WorkerState } from './serve/worker.js';
+export { Master, type MasterEvents, serve } from './serve/master.js';
+export type { MasterOptions, Output, WorkerChange } from './serve/options.js';
+export type { DrainReason } from './serve/protocol.js';
+export type { MasterState, MasterStatus, PortStatus, SocketStatus, WorkerStatus } from './serve/status.js';
+export type { Worker, WorkerState } from './serve/worker-process.js';
+export { type SpillwayWorker, worker } from './worker.js';

@@ -110,6 +110,37 @@ export interface NativeQueueWatch {
   close(): void;
 }
 
+/**
+ * One page of memory that a master and a worker share (native/hints.h): the worker notes in it what its event loop
+ * does, and the master reads that without asking. `close()` gives back all the object has; then the other methods throw
+ * EBADF.
+ */
+export interface NativeHints {
+  /**
+   * Of the memory, close-on-exec, to be inherited by the worker; it stays the object's. −1 after `close()`, and for a
+   * page mapped from a descriptor of the caller's.
+   */
+  readonly fd: number;
+  /**
+   * In the worker: from now on notes every turn of this thread's event loop, until `close()` or the end of the thread.
+   * Keeps nothing alive, costs some tens of nanoseconds per turn, and has a thread of its own that looks every 50 ms
+   * whether a loop that was about to wait for events does wait. Called again it does nothing.
+   */
+  beat(): void;
+  /**
+   * What the loop does, and since when, in milliseconds of CLOCK_MONOTONIC (as `process.hrtime()` counts).
+   *
+   * - `silent`: no turn yet: the main module still runs, or nobody beats. `since` is 0.
+   * - `waiting`: it waits for events in the kernel. A process that is stopped meanwhile leaves it at that.
+   * - `running`: anything else; `since` is the begin of this turn. A callback of an event (a request, say) that goes on
+   *   and on is noted after 50 to 100 ms, and `since` is then up to 50 ms late.
+   *
+   * A hostile worker may write what it likes: it is read as one of the three, and `since` is never later than now.
+   */
+  read(): { state: 'silent' | 'waiting' | 'running'; since: number };
+  close(): void;
+}
+
 export interface Native {
   Socket: {
     new (how: 'create', family: 4 | 6): NativeSocket;
@@ -118,6 +149,15 @@ export interface Native {
   };
   Selector: new (options: { capacity: number; sockmap: boolean; readByCast: boolean }) => NativeSelector;
   QueueWatch: new (callback: () => void) => NativeQueueWatch;
+  Hints: {
+    /** New memory of one page, whose size nobody can change (memfd_create(2), sealed). */
+    new (how: 'create'): NativeHints;
+    /**
+     * The page behind any descriptor that mmap(2) takes. It stays the caller's and is not needed any more afterwards.
+     * EINVAL for a file that is too short.
+     */
+    new (how: 'map', fd: number): NativeHints;
+  };
   /** What is behind a descriptor. Never throws: a closed or foreign one is simply no socket. */
   socketKind(fd: number): { isSocket: boolean; isTcp: boolean; listening: boolean; reusePort: boolean };
   /**
@@ -130,6 +170,37 @@ export interface Native {
   kernelHasCast(): boolean;
   /** Makes the kernel account BPF run times until the returned descriptor is closed. Needs CAP_SYS_ADMIN. */
   accountRunTime(): number;
+  /**
+   * Who is at the other end of a connected Unix socket, as of its connect() or listen() (SO_PEERCRED, unix(7)). `pid` is
+   * 0 for a process that this one cannot see. ENOTCONN when nobody is.
+   */
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number };
+  /**
+   * Sends a message of 1 to 65536 bytes on a connected Unix stream socket, with a copy of `descriptor` (−1: none;
+   * SCM_RIGHTS in unix(7)), which stays the caller's. Never waits: EAGAIN when the other end does not read; then, if the
+   * error has a `detail`, a part is out and the connection is of no more use. EPIPE when the other end has closed.
+   */
+  sendWithDescriptor(fd: number, message: Uint8Array, descriptor: number): void;
+  /**
+   * Connects to a Unix stream socket (`@name` is abstract), sends the request, shuts down the sending side, and waits
+   * until the other end closes. Blocks the thread, at most `timeout` milliseconds (ETIMEDOUT). The reply has 1 MiB at
+   * most (EMSGSIZE), and is empty when the other end closes without one. The first descriptor that comes with it is the
+   * caller's, close-on-exec; −1 when none came, EMFILE when there was no room for it. ECONNRESET or EPIPE when the other
+   * end goes without having read the request, ENAMETOOLONG for a path that fits into no address.
+   */
+  exchange(path: string, request: Uint8Array, timeout: number): { reply: Buffer; fd: number };
+  /**
+   * Sends one datagram to a Unix datagram socket (`@name` is abstract): the protocol of sd_notify(3). Blocks the thread
+   * for a second at most, while the receiver's queue is full (EAGAIN).
+   */
+  notify(path: string, text: string): void;
+  /**
+   * Asks the kernel to kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). To be called in the main
+   * thread: the wish ends with the calling one, and what counts as the parent is the thread that started this process.
+   *
+   * @returns false, and nothing is asked for, when the parent is not `pid` any more.
+   */
+  dieWithParent(pid: number): boolean;
   /** Numbers of socket levels and options on this architecture. */
   readonly constants: Readonly<Record<string, number>>;
   /** Sizes, offsets and numbers of native/bpf/layout.h. */

@@ -4,9 +4,12 @@
 #include <napi.h>
 
 #include "diag_binding.h"
+#include "hints_binding.h"
+#include "process_binding.h"
 #include "queue_watch.h"
 #include "selector_binding.h"
 #include "socket_binding.h"
+#include "unix_socket_binding.h"
 
 namespace spillway {
 
@@ -16,10 +19,16 @@ public:
     exports.Set("Socket", SocketBinding::define(env));
     exports.Set("Selector", SelectorBinding::define(env));
     exports.Set("QueueWatch", QueueWatch::define(env));
+    exports.Set("Hints", HintsBinding::define(env));
     exports.Set("socketKind", Napi::Function::New<socket_kind>(env, "socketKind"));
     exports.Set("socketsAt", Napi::Function::New<sockets_at>(env, "socketsAt"));
     exports.Set("kernelHasCast", Napi::Function::New<kernel_has_cast>(env, "kernelHasCast"));
     exports.Set("accountRunTime", Napi::Function::New<account_run_time>(env, "accountRunTime"));
+    exports.Set("peerCredentials", Napi::Function::New<peer_credentials>(env, "peerCredentials"));
+    exports.Set("sendWithDescriptor", Napi::Function::New<send_with_descriptor>(env, "sendWithDescriptor"));
+    exports.Set("exchange", Napi::Function::New<exchange>(env, "exchange"));
+    exports.Set("notify", Napi::Function::New<notify>(env, "notify"));
+    exports.Set("dieWithParent", Napi::Function::New<die_with_parent>(env, "dieWithParent"));
     exports.Set("constants", socket_constants(env));
     exports.Set("layout", layout(env));
   }

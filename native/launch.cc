@@ -11,6 +11,7 @@
 //   none
 //   --groups N,N,...
 //   --die-with-parent PID  be killed when the parent, whose process id this is, has gone
+//   --own-group            lead a process group of its own, so that the master can end what it starts with it
 //   --report-fd N          write the reason here if the program cannot be run; closed when it runs
 //   --close-from N         close this descriptor and all above it
 //   --blocking             make accept() wait on the descriptors of LISTEN_FDS
@@ -21,7 +22,6 @@
 #include <getopt.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,6 +34,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "process.h"
 
 namespace {
 
@@ -68,6 +70,7 @@ struct Options {
   std::vector<gid_t> groups;
   std::optional<pid_t> parent;
   std::optional<unsigned> close_from;
+  bool own_group = false;
   bool blocking = false;
   char **program = nullptr; // with its arguments, ended by a null pointer
 };
@@ -98,6 +101,7 @@ Options parse(int argc, char **argv) {
       {"gid", required_argument, nullptr, 'g'},
       {"groups", required_argument, nullptr, 's'},
       {"die-with-parent", required_argument, nullptr, 'p'},
+      {"own-group", no_argument, nullptr, 'o'},
       {"report-fd", required_argument, nullptr, 'r'},
       {"close-from", required_argument, nullptr, 'c'},
       {"blocking", no_argument, nullptr, 'b'},
@@ -124,6 +128,9 @@ Options parse(int argc, char **argv) {
     case 'p':
       options.parent = number<pid_t>(optarg, name);
       break;
+    case 'o':
+      options.own_group = true;
+      break;
     case 'r':
       report_fd = number<int>(optarg, name);
       break;
@@ -135,7 +142,7 @@ Options parse(int argc, char **argv) {
       break;
     default:
       give_up(kOwnFailure, "unknown option or missing value; options are: --uid, --gid, --groups, "
-                           "--die-with-parent, --report-fd, --close-from, --blocking");
+                           "--die-with-parent, --own-group, --report-fd, --close-from, --blocking");
     }
   }
   if (optind >= argc)
@@ -185,15 +192,21 @@ void drop_capabilities() {
     give_up_system("cannot set no_new_privs");
 }
 
-// SIGKILL and not SIGTERM: this is for a master that has gone without closing. Nobody is left to enforce a
-// drain's time limit then, and a worker that ignores SIGTERM, or is stuck, would hold the port and take
-// connections that nobody watches over. The kernel clears the signal when credentials change, so this comes
-// after those changes; the program cannot clear it that way, since no_new_privs makes its set-id bits void.
+// Also the leader of a session is the leader of its group; the kernel only refuses to move it to another one.
+void lead_group() {
+  if (getpgrp() != getpid() && setpgid(0, 0) != 0)
+    give_up_system("cannot lead a process group");
+}
+
+// The kernel clears the wish when credentials change, so this comes after those changes; the program cannot
+// clear it that way, since no_new_privs makes its set-id bits void.
 void die_with_parent(pid_t parent) {
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+  auto asked = spillway::process::die_with_parent(parent);
+  if (!asked.ok()) {
+    errno = asked.failure().error;
     give_up_system("cannot ask for a signal at the parent's end");
-  // A parent that went before the line above sends no signal any more.
-  if (getppid() != parent)
+  }
+  if (!asked.value())
     give_up(kOwnFailure, "the parent, process " + std::to_string(parent) + ", has gone");
 }
 
@@ -220,6 +233,8 @@ void announce_pid() {
 int main(int argc, char **argv) {
   Options options = parse(argc, argv);
   close_report_on_exec();
+  if (options.own_group)
+    lead_group();
   if (options.close_from)
     close_from(*options.close_from);
   change_identity(options);

@@ -36,8 +36,23 @@ function kernelHasCast(): boolean {
   return castFound;
 }
 
-function rowOf(member: Member): SlotRow {
-  return { limit: member.limit, weight: member.weight, flags: member.enabled ? SLOT_ENABLED : 0, address: 0 };
+function rowOf({ limit, weight, enabled }: Member): SlotRow {
+  return { limit, weight, flags: enabled ? SLOT_ENABLED : 0, address: 0 };
+}
+
+/** How many times more than it has places a listener can never hold, also one that was given the queues of many. */
+const BEYOND_ANY_LOAD = 2 ** 15;
+/** Places that count: what is more would not fit a row. */
+const MOST_PLACES = 2 ** 16;
+
+/**
+ * A slot while everything new is refused. Nobody is enabled then, and among those the program compares loads by weight,
+ * for whom it still places: clients that have been answered. So the weight is the number of places, which puts whoever
+ * has room before whoever is full, and slots that the owner had disabled behind all others.
+ */
+function refusingRowOf({ limit, enabled }: Member): SlotRow {
+  const places = Math.min(limit + 1, MOST_PLACES);
+  return { limit, weight: enabled ? places * BEYOND_ANY_LOAD : 1, flags: 0, address: 0 };
 }
 
 export class EbpfTier implements Tier {
@@ -45,6 +60,7 @@ export class EbpfTier implements Tier {
   readonly #group: GroupState;
   readonly #selector: NativeSelector;
   #sink: NativeSocket | undefined;
+  #refusing = false;
 
   /** Loads and attaches the program. Throws the addon's errors and leaves nothing behind when it does. */
   constructor(group: GroupState, { readBy, sockmap }: EbpfOptions) {
@@ -55,7 +71,7 @@ export class EbpfTier implements Tier {
     try {
       group.members.forEach((member, slot) => {
         // One that another holder has shut down is no longer in the kernel's group and cannot be taken into the map.
-        if (member?.socket.acceptQueue()) this.#selector.setSlot(slot, member.socket, rowOf(member));
+        if (member?.socket.acceptQueue()) this.#selector.setSlot(slot, member.socket, this.#rowOf(member));
       });
       this.#configure();
       const socket = reachable(group.members);
@@ -95,22 +111,36 @@ export class EbpfTier implements Tier {
   }
 
   changed(): void {
-    this.#group.members.forEach((member, slot) => {
-      if (member) this.#selector.updateSlot(slot, rowOf(member));
-    });
     this.#configure();
+    this.#group.members.forEach((member, slot) => {
+      if (member) this.#selector.updateSlot(slot, this.#rowOf(member));
+    });
+  }
+
+  get refusing(): boolean {
+    return this.#refusing;
+  }
+
+  /**
+   * From the return on every SYN is refused, and whatever the group changes, that stays. Clients that have been answered
+   * are given places as before.
+   */
+  refuseNew(): void {
+    this.#refusing = true;
+    // The overflow policy comes first: otherwise a SYN between the two would be dropped in silence.
+    this.changed();
   }
 
   placed(slot: number, before: Member | undefined): void {
     const member = this.#group.members[slot];
     if (!member) return;
     try {
-      this.#selector.setSlot(slot, member.socket, rowOf(member));
+      this.#selector.setSlot(slot, member.socket, this.#rowOf(member));
       // The kernel's group may have lost all its members meanwhile, and with them the program.
       this.#selector.attach(member.socket);
       this.#configure();
     } catch (error) {
-      if (before) this.#selector.setSlot(slot, before.socket, rowOf(before));
+      if (before) this.#selector.setSlot(slot, before.socket, this.#rowOf(before));
       else this.#selector.clearSlot(slot);
       throw error;
     }
@@ -166,10 +196,16 @@ export class EbpfTier implements Tier {
   stop(detach: boolean): void {
     try {
       this.closeSink();
-      if (detach) reachable(this.#group.members)?.detachProgram();
+      // While it refuses, the program stays: without it a client could connect to a listener that is about to be closed.
+      // It goes with the last listener of the kernel's group.
+      if (detach && !this.#refusing) reachable(this.#group.members)?.detachProgram();
     } finally {
       this.#selector.close();
     }
+  }
+
+  #rowOf(member: Member): SlotRow {
+    return this.#refusing ? refusingRowOf(member) : rowOf(member);
   }
 
   #configure(): void {
@@ -180,7 +216,7 @@ export class EbpfTier implements Tier {
     this.#selector.setConfig({
       slots: members.length,
       policy: POLICIES[settings.policy],
-      overflow: OVERFLOWS[settings.overflow],
+      overflow: OVERFLOWS[this.#refusing ? 'reset' : settings.overflow],
       migrate: settings.migrate ? 1 : 0,
       rankByYoung: deferring ? 1 : 0,
     });

@@ -81,7 +81,8 @@ export interface Tier {
   /**
    * Lets go of everything and leaves the members as they are.
    *
-   * @param detach whether the program is taken off the kernel's group; not after another tier has attached its own.
+   * @param detach whether the program is taken off the kernel's group, unless it refuses what is new; not after another
+   *   tier has attached its own.
    */
   stop(detach: boolean): void;
 }

@@ -6,10 +6,12 @@
  * before it has said so, leaves the connection to the next one; it is reset only when nobody is left who could take it.
  */
 import { Socket } from 'node:net';
-import type { WorkerProcess } from './worker.js';
+import type { WorkerProcess } from './worker-process.js';
 
 interface Pending {
   socket: Socket;
+  /** The id of the port it came to. */
+  port: number;
   /** Whom it was sent to; undefined while nobody can take it. */
   worker?: WorkerProcess;
 }
@@ -40,10 +42,16 @@ export class Handover {
     worker.on('state', () => this.#sendWaiting());
   }
 
-  /** Takes over the descriptor of a connection. */
-  give(fd: number): void {
+  /** Somebody may take connections who could not before. */
+  retry(): void {
+    this.#sendWaiting();
+  }
+
+  /** Takes over the descriptor of a connection to a port. */
+  give(fd: number, port: number): void {
     // Nothing may be read here: every byte is the worker's.
     const pending: Pending = {
+      port,
       socket: new Socket({ fd, pauseOnCreate: true } as ConstructorParameters<typeof Socket>[0]),
     };
     // The worker that gets it will see the same end.
@@ -73,7 +81,7 @@ export class Handover {
     delete pending.worker;
     let taker: WorkerProcess | undefined;
     for (const [worker, load] of this.#load) {
-      if (worker === except || !worker.canTake) continue;
+      if (worker === except || !worker.canTake(pending.port)) continue;
       if (!taker || load < (this.#load.get(taker) ?? 0)) taker = worker;
     }
     if (!taker) {
@@ -83,7 +91,7 @@ export class Handover {
     pending.worker = taker;
     this.#count(taker, 1);
     // The handle itself and not the net.Socket: the worker shall see a connection as fresh as an accepted one.
-    taker.hand(id, (pending.socket as unknown as { _handle: unknown })._handle);
+    taker.hand(id, pending.port, (pending.socket as unknown as { _handle: unknown })._handle);
   }
 
   #reset(id: number, { socket }: Pending): void {

@@ -1,20 +1,17 @@
-/** How a worker is started: through the launcher, with its listener as descriptor 3. */
+/** How a worker is started: through the launcher, with its listeners from descriptor 3 on. */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { SpillwayError, systemError } from '../errors.js';
-import { packageRoot } from '../native.js';
+import { type NativeHints, packageRoot } from '../native.js';
 import type { Plan } from './options.js';
-import { FIRST_FD, type InheritedListener } from './protocol.js';
-
-/** The launcher writes here why the program cannot be run; it is closed when the program runs. */
-const REPORT_FD = FIRST_FD + 1;
+import { FIRST_FD, type InheritedListener, type WorkerStart } from './protocol.js';
 
 const LAUNCHER = join(packageRoot, 'build/Release/spillway-launch');
-const PRELOAD = join(packageRoot, 'dist/lib/serve/preload.js');
+const PRELOAD = join(packageRoot, 'dist/lib/serve/worker/preload.js');
 
-/** What Node and systemd leave in a process's environment for that process alone. */
+/** What Node, systemd and this package leave in a process's environment for that process alone. */
 const NOT_PASSED_ON = [
   'LISTEN_FDS',
   'LISTEN_FDNAMES',
@@ -22,8 +19,22 @@ const NOT_PASSED_ON = [
   'NODE_CHANNEL_FD',
   'NODE_CHANNEL_SERIALIZATION_MODE',
   'NODE_UNIQUE_ID',
-  'SPILLWAY_LISTENERS',
+  'NOTIFY_SOCKET',
+  'SPILLWAY_WORKER',
+  'WATCHDOG_PID',
+  'WATCHDOG_USEC',
 ];
+
+/** What a worker is given. The descriptors are the master's, and stay so. */
+export interface Gifts {
+  listeners: readonly InheritedListener[];
+  /** Only for Node programs. */
+  hints?: NativeHints;
+  /** Name of the abstract socket of the master's desk. */
+  desk: string;
+  /** The port in the variable PORT; undefined leaves it as it is. */
+  port: number | undefined;
+}
 
 /** @throws {SpillwayError} `ERR_SPILLWAY_ADDON` naming the file that has not been built. */
 export function assertBuilt(): void {
@@ -32,23 +43,32 @@ export function assertBuilt(): void {
   }
 }
 
+/** Where in the child's `stdio` the launcher's report is: it writes there why the program cannot be run. */
+export function reportAt(listeners: number): number {
+  return FIRST_FD + listeners;
+}
+
 /**
- * Starts one worker. `listener.fd` is the master's descriptor; the worker finds the listener at descriptor 3.
+ * Starts one worker. It finds its listeners from descriptor 3 on.
  *
  * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` for what spawn() refuses at once; the rest is told by the child's events.
  */
-export function launch(plan: Plan, slot: number, listener: InheritedListener): ChildProcess {
+export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
   const { program, identity, stdio, cwd } = plan;
-  const isNode = program.kind === 'node';
-  const own = isNode
+  const { hints } = gifts;
+  const report = reportAt(gifts.listeners.length);
+  const own = hints
     ? [process.execPath, '--import', pathToFileURL(PRELOAD).href, ...program.execArgv, program.file]
     : [program.file];
+  // Behind the report come the hints and Node's IPC channel; no other descriptor shall reach the worker.
+  const more = hints ? [hints.fd, 'ipc'] : [];
   const options = [
     `--die-with-parent=${process.pid}`,
-    `--report-fd=${REPORT_FD}`,
-    // Node's IPC channel comes right after the report; no other descriptor shall reach the worker.
-    `--close-from=${isNode ? REPORT_FD + 2 : REPORT_FD + 1}`,
-    ...(isNode ? [] : ['--blocking']),
+    // Ctrl-C in the master's terminal is the master's to deal with.
+    '--own-group',
+    `--report-fd=${report}`,
+    `--close-from=${report + 1 + more.length}`,
+    ...(hints ? [] : ['--blocking']),
     ...(identity.uid === undefined ? [] : [`--uid=${identity.uid}`]),
     ...(identity.gid === undefined ? [] : [`--gid=${identity.gid}`]),
     ...(identity.groups.length === 0 ? [] : [`--groups=${identity.groups.join()}`]),
@@ -56,24 +76,32 @@ export function launch(plan: Plan, slot: number, listener: InheritedListener): C
   try {
     return spawn(LAUNCHER, [...options, '--', ...own, ...program.args], {
       cwd,
-      env: environment(plan, slot, { ...listener, fd: FIRST_FD }),
-      stdio: [...stdio, listener.fd, 'pipe', ...(isNode ? ['ipc'] : [])] as StdioOptions,
+      env: environment(plan, slot, gifts, report + 1),
+      stdio: [...stdio, ...gifts.listeners.map(({ fd }) => fd), 'pipe', ...more] as StdioOptions,
     });
   } catch (error) {
     throw systemError('ERR_SPILLWAY_WORKER', `worker ${slot} cannot be started`, error);
   }
 }
 
-function environment({ env, program }: Plan, slot: number, listener: InheritedListener): NodeJS.ProcessEnv {
+function environment({ env }: Plan, slot: number, gifts: Gifts, hints: number): NodeJS.ProcessEnv {
   const passed = { ...env };
   for (const name of NOT_PASSED_ON) delete passed[name];
+  const { listeners, desk, port } = gifts;
+  const start: WorkerStart = {
+    slot,
+    master: process.pid,
+    desk,
+    hints,
+    listeners: listeners.map((listener, index) => ({ ...listener, fd: FIRST_FD + index })),
+  };
   return {
     ...passed,
-    PORT: String(listener.port),
+    ...(port === undefined ? {} : { PORT: String(port) }),
     NODE_APP_INSTANCE: String(slot),
     SPILLWAY_SLOT: String(slot),
-    ...(program.kind === 'node' ? { SPILLWAY_LISTENERS: JSON.stringify([listener]) } : {}),
-    LISTEN_FDS: '1',
-    LISTEN_FDNAMES: 'spillway',
+    ...(gifts.hints ? { SPILLWAY_WORKER: JSON.stringify(start) } : {}),
+    LISTEN_FDS: String(listeners.length),
+    LISTEN_FDNAMES: listeners.map(() => 'spillway').join(':'),
   };
 }

@@ -1,219 +1,669 @@
-/** The master: opens a socket group, starts one worker per slot, and keeps the slots true to their workers. */
+/** The master: opens the ports of a service, keeps its slots staffed, and makes the ports agree with the workers. */
 import type { Serializable } from 'node:child_process';
 import { EventEmitter } from 'node:events';
-import { closeSync } from 'node:fs';
-import type { SpillwayError } from '../errors.js';
-import { SocketGroup } from '../group/group.js';
+import { SpillwayError, systemError } from '../errors.js';
+import type { SocketGroup } from '../group/group.js';
+import { native } from '../native.js';
+import { Desk } from './desk.js';
 import { Handover } from './handover.js';
+import { Health } from './health.js';
 import { assertBuilt, launch } from './launch.js';
-import { type MasterOptions, type Plan, planOf } from './options.js';
-import { QueueTaker } from './queue-taker.js';
-import { type Worker, WorkerProcess } from './worker.js';
+import { type MasterOptions, type Plan, planOf, type WorkerChange } from './options.js';
+import { OverflowWatch } from './overflow.js';
+import { usageOf } from './process-usage.js';
+import { asProgramError } from './program-error.js';
+import { type Answer, type DrainReason, type Question, toWorker } from './protocol.js';
+import { ServicePorts } from './service-ports.js';
+import { Slot } from './slot.js';
+import { type MasterState, type MasterStatus, portStatus, slotStatus, workerStatus } from './status.js';
+import { TicketKeys } from './ticket-keys.js';
+import { type Patience, type Worker, WorkerProcess } from './worker-process.js';
 
-/** Milliseconds that workers have to end after SIGTERM. */
-const CLOSE_TIMEOUT = 5000;
+export type { MasterStatus } from './status.js';
 
-/** Milliseconds after SIGKILL; a process that lives then cannot be ended, or hangs in the kernel. */
-const KILL_TIMEOUT = 3000;
+/** Milliseconds between looks at queues that are to become empty before the workers end. */
+const QUEUE_LOOK = 5;
+
+/** Milliseconds between looks at the workers' memory. */
+const MEMORY_LOOK = 1000;
 
 export interface MasterEvents {
-  /** A worker listens: for the first time, or again after it had closed its server. */
+  /** All workers are ready. */
+  ready: [];
+  /** Workers and ports are gone. */
+  close: [];
+  /** A process has been started; its stdout and stderr can be read from here on. */
+  'worker:start': [worker: Worker];
+  /** A worker listens on one more port, also again after it had closed its server. */
   'worker:listening': [worker: Worker];
-  /** A worker has gone. Its slot gets no more connections; what it had queued goes to its siblings. */
+  /** A worker is ready, so many milliseconds after its start. */
+  'worker:ready': [worker: Worker, after: number];
+  /** A worker takes no new connections, and finishes those it has. */
+  'worker:drain': [worker: Worker, reason: DrainReason];
+  /** A worker does not react, and is passed by; or it does again. */
+  'worker:stuck': [worker: Worker, stuck: boolean, why: string];
+  /** A worker has gone. What it had queued goes to its siblings. `expected`: it had been told to. */
   'worker:exit': [
-    exit: { slot: number; pid: number | undefined; code: number | null; signal: NodeJS.Signals | null },
+    exit: {
+      slot: number;
+      pid: number | undefined;
+      code: number | null;
+      signal: NodeJS.Signals | null;
+      expected: boolean;
+      reason: string;
+    },
   ];
+  /** Another worker follows in the slot, after `delay` milliseconds. `failures` in a row, of which `most` may be. */
+  'worker:restart': [
+    restart: { slot: number; delay: number; failures: number; most: number; reason: string },
+  ];
+  /** No other worker follows in the slot. */
+  'worker:failed': [failed: { slot: number; reason: string }];
   /** A message that the program sent with `process.send()`. */
   'worker:message': [worker: Worker, message: Serializable, handle: unknown];
+  /** A port can take connections: one that was declared, or that the program has asked for. */
+  port: [group: SocketGroup];
+  reload: [reload: { phase: 'begin' | 'done' | 'failed'; error?: SpillwayError }];
+  scale: [scale: { from: number; to: number }];
+  /** Connection requests that nobody had room for, since the last event; looked at once a second, under `ebpf`. */
+  overflow: [overflow: { group: SocketGroup; dropped: number; reset: number }];
   /**
-   * The queue of a worker that has gone could not be handed over, or the slots could not be made to agree with the
-   * workers. Without a listener it becomes a warning of the process.
+   * Something could not be done that nobody waits for. Without a listener it becomes a warning of the process, but for
+   * what makes the start fail or ends the master, which is an unhandled rejection unless `ready` or `closed` is awaited.
    */
   error: [error: Error];
 }
 
 /**
- * N workers behind one port, each with a listening socket of its own.
+ * Opens a service and keeps its workers alive.
  *
- * Workers hold no capability and end with their master, however it ends. A worker that dies is reported by
- * `worker:exit` and not started again.
+ * @returns at once; {@link Master.ready} tells when all workers are ready.
+ * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE`, `ERR_SPILLWAY_PERMISSION` (workers of another user without CAP_KILL),
+ *   `ERR_SPILLWAY_SCRIPT_MISSING`, `ERR_SPILLWAY_ADDON` (launcher or preload not built)
+ */
+export function serve(options: MasterOptions): Master {
+  const plan = planOf(options);
+  assertBuilt();
+  return new Master(plan);
+}
+
+/**
+ * N workers behind the ports of a service, each with listening sockets of its own.
  *
- * The listeners exist before the workers do, and the kernel queues for them: until the first worker listens every slot
- * takes connections, so that no early client is lost. From then on only slots whose worker listens are given new ones
- * (below `cbpf` the selector cannot pass a slot by; what arrives at a closed server is handed to a sibling there).
+ * Workers hold no capability and end with their master, however it ends. One that ends by itself is started again.
  */
 export class Master extends EventEmitter<MasterEvents> {
-  /** The socket group. It is closed by {@link close}. */
-  readonly group: SocketGroup;
-  readonly #plan: Plan;
-  readonly #workers: WorkerProcess[] = [];
-  readonly #handover: Handover;
-  readonly #taker: QueueTaker;
-  /** What was last asked of the group for each slot; slots without an entry are enabled as they were opened. */
-  readonly #enabled = new Map<number, boolean>();
-  /** Sockets that are being taken out; the group must not be closed meanwhile. */
+  #plan: Plan;
+  readonly #startedAt = performance.now();
+  readonly #slots: Slot[] = [];
+  /** Slots that have been scaled away and whose workers finish what they have. */
+  readonly #retired = new Set<Slot>();
+  readonly #handover = new Handover();
+  readonly #ports: ServicePorts;
+  readonly #keys: TicketKeys;
+  readonly #overflow: OverflowWatch;
+  #desk: Desk | undefined;
+  #health: Health | undefined;
+  #memoryTimer: NodeJS.Timeout | undefined;
+  /** Sockets that are being taken out; the groups must not be closed meanwhile. */
   readonly #leaving = new Set<Promise<void>>();
-  /** All workers have listened. Before that one that ends fails the start, which closes everything. */
-  #started = false;
-  #closed: Promise<void> | undefined;
+  /** A worker has been ready: the program can run. */
+  #proven = false;
+  #state: MasterState = 'starting';
+  /** The last of the operations that come one after another. */
+  #operations: Promise<unknown>;
+  #closing: Promise<void> | undefined;
+  readonly #ready: Promise<void>;
+  readonly #closed: Promise<void>;
+  #settleClosed!: { resolve: () => void; reject: (error: Error) => void };
+  readonly #awaited = { ready: false, closed: false };
 
-  private constructor(plan: Plan, group: SocketGroup, handover: Handover) {
+  /** @internal Use {@link serve} or {@link Master.start}. */
+  constructor(plan: Plan) {
     super();
     this.#plan = plan;
-    this.group = group;
-    this.#handover = handover;
-    this.#taker = new QueueTaker((fd) => handover.give(fd));
+    this.#ports = new ServicePorts(
+      () => this.#plan,
+      this.#handover,
+      (port) => this.emit('port', port.group),
+    );
+    this.#keys = new TicketKeys(plan.ticketKeyRotation, (keys) => {
+      for (const worker of this.workers)
+        (worker as WorkerProcess).tell(toWorker({ event: 'ticketKeys', keys }));
+    });
+    this.#overflow = new OverflowWatch(
+      () => this.groups,
+      (group, dropped, reset) => this.emit('overflow', { group, dropped, reset }),
+    );
+    this.#closed = new Promise((resolve, reject) => {
+      this.#settleClosed = { resolve, reject };
+    });
+    this.#closed.catch((error: Error) => this.#complain(error, this.#awaited.closed));
+    this.#ready = this.#begin();
+    this.#ready.catch((error: Error) => this.#complain(error, this.#awaited.ready));
+    this.#operations = this.#ready.catch(() => {});
   }
 
   /**
-   * Opens the group, starts the workers and waits until all of them listen. If that fails, workers and sockets are gone
-   * again when the promise is rejected.
+   * {@link serve}, fulfilled when all workers are ready. If that fails, workers and sockets are gone again when the promise
+   * is rejected.
    *
-   * @throws {SpillwayError} `ERR_SPILLWAY_SCRIPT_MISSING`, `ERR_SPILLWAY_ADDON` (launcher or preload not built),
-   *   `ERR_SPILLWAY_WORKER` (a worker ended, could not be started, or did not listen in time), `ERR_SPILLWAY_PERMISSION`
-   *   (workers of another user without CAP_KILL), `ERR_SPILLWAY_OPTION_RANGE`, and what {@link SocketGroup.open} throws.
+   * @throws {SpillwayError} what {@link serve} throws, `ERR_SPILLWAY_WORKER` (a worker ended, could not be started, or was not
+   *   ready in time) and what {@link SocketGroup.open} throws.
    */
   static async start(options: MasterOptions): Promise<Master> {
-    const plan = planOf(options);
-    assertBuilt();
-    const handover = new Handover();
-    const give =
-      plan.program.kind === 'node'
-        ? (fd: number) => handover.give(fd)
-        : // No program but Node's can be given a connection: the client learns at once that it has to try again.
-          (fd: number) => closeSync(fd);
-    const master = new Master(plan, await SocketGroup.open({ ...plan.group, onConnection: give }), handover);
+    const master = serve(options);
+    await master.ready;
+    return master;
+  }
+
+  /** Fulfilled when all workers are ready; rejected, with nothing left, when the first start failed. */
+  get ready(): Promise<void> {
+    this.#awaited.ready = true;
+    return this.#ready;
+  }
+
+  /** Fulfilled after {@link close}; rejected with `ERR_SPILLWAY_NO_WORKER` when no worker is left and none follows. */
+  get closed(): Promise<void> {
+    this.#awaited.closed = true;
+    return this.#closed;
+  }
+
+  get state(): MasterState {
+    return this.#state;
+  }
+
+  /** Living processes by slot, successors and those that finish what they have included. */
+  get workers(): readonly Worker[] {
+    return [...this.#slots, ...this.#retired].flatMap(({ workers }) => workers);
+  }
+
+  /** The socket groups of all ports, the declared ones first. */
+  get groups(): readonly SocketGroup[] {
+    return [...this.#ports].map(({ group }) => group);
+  }
+
+  /**
+   * The first port's socket group. It is closed by {@link close}.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_NO_PORT` when there is none yet.
+   */
+  get group(): SocketGroup {
+    const [first] = this.groups;
+    if (first) return first;
+    throw new SpillwayError('ERR_SPILLWAY_NO_PORT', 'the program has not listened on any port yet');
+  }
+
+  /**
+   * New workers take over the same sockets; the old ones finish what they have. One slot after another, or `together`: all
+   * new ones are ready before the first old one is told.
+   *
+   * @param options.change replaces what the workers were started with.
+   * @throws {SpillwayError} `ERR_SPILLWAY_RELOAD` when a new worker is not ready: those of before go on in its slot and in all
+   *   that were to follow (`together`: in all). `ERR_SPILLWAY_OPTION_RANGE` and the like for a change that makes no sense.
+   */
+  reload({
+    together = false,
+    change = {},
+  }: {
+    together?: boolean;
+    change?: WorkerChange;
+  } = {}): Promise<void> {
+    return this.#inTurn(async () => {
+      const before = this.#plan;
+      const after = planOf({ ...before.options, ...change });
+      this.emit('reload', { phase: 'begin' });
+      this.#state = 'reloading';
+      this.#plan = after;
+      try {
+        if (together) await this.#replaceTogether();
+        else await this.#replaceInTurn();
+        this.emit('reload', { phase: 'done' });
+      } catch (error) {
+        this.#plan = before;
+        this.emit('reload', { phase: 'failed', error: error as SpillwayError });
+        throw error;
+      } finally {
+        if (this.#state === 'reloading') this.#state = 'running';
+      }
+    });
+  }
+
+  /**
+   * All workers end, with what they have finished, and new ones start; who connects meanwhile waits in the queues.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_RELOAD` when a worker is not ready; it is tried again like one that has crashed.
+   */
+  restart(): Promise<void> {
+    return this.#inTurn(async () => {
+      const failures: SpillwayError[] = [];
+      await Promise.all(
+        this.#slots.map(async (slot) => {
+          await slot.empty('stop');
+          await slot.start().catch((error: SpillwayError) => {
+            failures.push(error);
+            slot.notStarted(error);
+          });
+        }),
+      );
+      if (failures[0]) throw reloadFailure(failures[0], `${failures.length} of ${this.#slots.length} failed`);
+    });
+  }
+
+  /**
+   * More workers, or fewer: the last slots then take nothing new, finish what they have, and their queues go to the others.
+   * Fulfilled when the new ones are ready, or the last ones out of the way.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE`; `ERR_SPILLWAY_WORKER` when a new one is not ready: it stays as it was.
+   */
+  scale(workers: number): Promise<void> {
+    return this.#inTurn(async () => {
+      planOf({ ...this.#plan.options, workers });
+      const most = Math.min(...this.groups.map(({ capacity }) => capacity));
+      if (workers > most) {
+        throw new SpillwayError(
+          'ERR_SPILLWAY_OPTION_RANGE',
+          `${workers} workers are more than the ${most} slots there can be`,
+          {
+            hint: 'Start the master with a larger `capacity`.',
+          },
+        );
+      }
+      const from = this.#slots.length;
+      if (workers > from) await this.#grow(workers);
+      else await this.#shrink(workers);
+      this.#plan = { ...this.#plan, workers, options: { ...this.#plan.options, workers } };
+      if (workers !== from) this.emit('scale', { from, to: workers });
+    });
+  }
+
+  /**
+   * Ends gracefully: new connections are refused (below `ebpf` as few as possible get in), what is queued is accepted,
+   * workers finish what they have. May be called twice; with `timeout: 0`, then or at once, all are killed.
+   *
+   * @param options.timeout milliseconds for all of it; default `drainTimeout` + `killTimeout`.
+   * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when a worker cannot be ended, because this process has given up the
+   *   right to. The groups are closed then as well, but that worker's listeners are still open.
+   */
+  close({ timeout }: { timeout?: number } = {}): Promise<void> {
+    if (!this.#closing) {
+      const { drainTimeout, killTimeout } = this.#plan;
+      const kill = timeout === undefined ? killTimeout : Math.min(killTimeout, timeout / 2);
+      const drain = timeout === undefined ? drainTimeout : timeout - kill;
+      this.#close({ drain, kill });
+    }
+    if (timeout === 0) for (const slot of [...this.#slots, ...this.#retired]) slot.hurry();
+    return this.#closing as Promise<void>;
+  }
+
+  /** What there is to know at this moment. */
+  async status(): Promise<MasterStatus> {
+    const workers = this.workers as readonly WorkerProcess[];
+    const usage = await usageOf(workers.map(({ pid }) => pid));
+    const rows = [...this.#slots, ...this.#retired].flatMap((slot) => {
+      const living = slot.workers.filter(({ state }) => state !== 'exited');
+      return living.length === 0 && !this.#retired.has(slot)
+        ? [slotStatus(slot)]
+        : living.map((worker) => workerStatus(worker, slot, usage.get(worker.pid ?? 0)));
+    });
+    return {
+      pid: process.pid,
+      state: this.#state,
+      uptime: performance.now() - this.#startedAt,
+      wanted: this.#slots.length,
+      workers: rows,
+      ports: this.#state === 'stopped' ? [] : [...this.#ports].map(portStatus),
+    };
+  }
+
+  async #begin(): Promise<void> {
     try {
-      for (let slot = 0; slot < plan.workers; slot++) master.#spawn(slot);
-      await master.#ready();
-      return master;
+      this.#desk = await Desk.open(
+        (pid) => this.workers.some((worker) => worker.pid === pid),
+        (question, pid) => this.#answer(question, pid),
+      );
+      await this.#ports.openDeclared(this.#plan.workers);
+      this.#assertOpen();
+      for (let number = 0; number < this.#plan.workers; number++) this.#addSlot(number);
+      this.#watch();
+      await Promise.all(this.#slots.map((slot) => this.#firstStart(slot)));
+      this.#assertOpen();
     } catch (error) {
-      await master.close().catch((left: Error) => master.#report(left));
+      const cause = this.#closing ? closedMeanwhile() : error;
+      // What cannot be ended is told beside the reason of the failure.
+      await (this.#closing ?? this.#close({ drain: 0, kill: this.#plan.killTimeout })).catch((left: Error) =>
+        this.#report(left),
+      );
+      throw cause;
+    }
+    this.#state = 'running';
+    this.emit('ready');
+  }
+
+  /** A worker that fails before any has been ready fails the start; later it is tried again. */
+  async #firstStart(slot: Slot): Promise<void> {
+    try {
+      await slot.start();
+    } catch (error) {
+      if (!this.#proven || this.#closing) throw error;
+      const settled = new Promise<void>((resolve) => {
+        slot.once('ready', () => resolve());
+        slot.once('failed', () => resolve());
+      });
+      slot.notStarted(error as SpillwayError);
+      await settled;
+    }
+  }
+
+  #watch(): void {
+    const { stuckAfter, hangTimeout, maxMemory } = this.#plan;
+    this.#health = new Health({
+      stuckAfter,
+      hangTimeout,
+      workers: () => this.#slots.flatMap(({ current }) => (current?.isReady ? [current] : [])),
+      hasQueue: (worker) => [...this.#ports].some((port) => port.queuedAt(worker.slot) > 0),
+      changed: (worker, stuck, why) => {
+        this.#agree();
+        this.emit('worker:stuck', worker, stuck, why);
+      },
+      hung: (worker, why) => {
+        const slot = this.#slots[worker.slot];
+        if (slot?.current === worker) slot.killStuck(`was killed: ${why}`);
+      },
+    });
+    if (maxMemory === undefined) return;
+    this.#memoryTimer = setInterval(() => void this.#limitMemory(maxMemory), MEMORY_LOOK);
+    this.#memoryTimer.unref();
+  }
+
+  async #limitMemory(most: number): Promise<void> {
+    const workers = this.#slots.flatMap(({ current }) => (current?.isReady ? [current] : []));
+    const usage = await usageOf(workers.map(({ pid }) => pid));
+    for (const worker of workers) {
+      const { memory } = usage.get(worker.pid ?? 0) ?? { memory: 0 };
+      const slot = this.#slots[worker.slot];
+      if (memory <= most || slot?.current !== worker || slot.isReplaced || this.#closing) continue;
+      slot.isReplaced = true;
+      slot.lastReason = `was replaced: ${memory} bytes of memory, ${most} allowed`;
+      this.#inTurn(() => this.#replace(slot, 'replace'))
+        .catch((error: Error) => this.#report(error))
+        .finally(() => {
+          slot.isReplaced = false;
+        });
+    }
+  }
+
+  #addSlot(number: number): Slot {
+    const slot = new Slot(
+      number,
+      (each) => this.#spawn(each),
+      () => ({ timing: this.#plan, autoRestart: this.#plan.autoRestart }),
+    );
+    this.#slots[number] = slot;
+    slot.on('start', (worker) => this.emit('worker:start', worker));
+    slot.on('ready', (worker) => {
+      this.#proven = true;
+      this.#agree();
+      this.emit('worker:ready', worker, (worker.readyAt ?? 0) - worker.startedAt);
+    });
+    slot.on('drain', (worker, reason) => {
+      this.#agree();
+      this.emit('worker:drain', worker, reason);
+    });
+    slot.on('exit', (worker, expected, reason) => {
+      this.#lost(slot, worker);
+      const { code, signal } = worker.ending;
+      this.emit('worker:exit', { slot: number, pid: worker.pid, code, signal, expected, reason });
+    });
+    slot.on('restart', ({ delay, failures, reason }) => {
+      const most = this.#plan.maxRestarts;
+      this.emit('worker:restart', { slot: number, delay, failures, most, reason });
+    });
+    slot.on('failed', (error) => {
+      this.emit('worker:failed', { slot: number, reason: error.message });
+      this.#giveUpIfAllFailed(error);
+    });
+    slot.on('immortal', (error) => this.#report(error));
+    return slot;
+  }
+
+  async #spawn(number: number): Promise<WorkerProcess> {
+    const plan = this.#plan;
+    for (const port of this.#ports) await port.fill(number);
+    this.#assertOpen();
+    const isNode = plan.program.kind === 'node';
+    const { declared } = this.#ports;
+    const listeners = declared.map((port) => port.listener(number));
+    let hints: ReturnType<typeof createHints> | undefined;
+    try {
+      hints = isNode ? createHints() : undefined;
+      const child = launch(plan, number, {
+        listeners,
+        ...(hints ? { hints } : {}),
+        desk: this.#desk?.name ?? '',
+        port: declared[0]?.group.address.port,
+      });
+      const readiness = {
+        isNode,
+        waits: plan.waitReady,
+        ports: declared.map(({ id }) => id),
+        listeners: listeners.length,
+      };
+      const worker = new WorkerProcess(number, child, readiness, hints);
+      this.#hear(worker);
+      return worker;
+    } catch (error) {
+      hints?.close();
       throw error;
     }
   }
 
-  /** All workers, by slot; also those that have exited. */
-  get workers(): readonly Worker[] {
-    return [...this.#workers];
-  }
-
-  /**
-   * Ends the workers with SIGTERM, and with SIGKILL those that live `timeout` milliseconds later (default 5000), then
-   * closes the group. May be called twice; the first call's timeout counts.
-   *
-   * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when a worker cannot be ended, because this process has given up the
-   *   right to. The group is closed then as well, but that worker's listener is still open.
-   */
-  close({ timeout = CLOSE_TIMEOUT }: { timeout?: number } = {}): Promise<void> {
-    this.#closed ??= this.#end(timeout);
-    return this.#closed;
-  }
-
-  #spawn(slot: number): void {
-    const { address, family, port } = this.group.address;
-    const { host } = this.#plan.group;
-    const child = launch(this.#plan, slot, {
-      fd: this.group.fd(slot),
-      address,
-      family,
-      port,
-      ...(host === undefined ? {} : { host }),
-      v6Only: this.group.getOption('v6Only') === true,
-    });
-    const worker = new WorkerProcess(slot, child, this.#plan.program.kind === 'node');
-    this.#workers[slot] = worker;
-    // The slots come first, so that a listener of our events sees the group as it is.
-    worker.on('state', () => {
-      this.#steer();
-      if (worker.state === 'listening') this.emit('worker:listening', worker);
-    });
+  #hear(worker: WorkerProcess): void {
     this.#handover.add(worker);
+    // The slots come first, so that a listener of our events sees the groups as they are.
+    worker.on('state', () => this.#agree());
+    worker.on('listening', () => this.emit('worker:listening', worker));
+    worker.on('closed', (id) => this.#forgetUnused(id, worker));
     worker.on('message', (message, handle) => this.emit('worker:message', worker, message, handle));
-    worker.on('exit', (code, signal) => {
-      this.#lost(worker);
-      this.emit('worker:exit', { slot, pid: worker.pid, code, signal });
-    });
   }
 
-  /** Fulfilled when all workers listen; rejected as soon as one cannot. */
-  #ready(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        const gone = this.#workers.find(({ state }) => state === 'exited');
-        const late = this.#workers.find(({ state }) => state === 'starting');
-        if (gone) finish(() => reject(gone.whyNotReady()));
-        else if (!late) {
-          this.#started = true;
-          finish(resolve);
-        }
-      };
-      const finish = (settle: () => void) => {
-        clearTimeout(timer);
-        for (const worker of this.#workers) worker.off('state', look).off('exit', look);
-        settle();
-      };
-      const timer = setTimeout(() => {
-        const late = this.#workers.find(({ state }) => state === 'starting');
-        if (late) finish(() => reject(late.whyNotReady()));
-      }, this.#plan.startTimeout);
-      for (const worker of this.#workers) worker.on('state', look).on('exit', look);
-      look();
-    });
-  }
-
-  /** Those that shall be given connections: who listens; while nobody does, who is going to. */
-  #takers(): WorkerProcess[] {
-    const listening = this.#workers.filter(({ state }) => state === 'listening');
-    return listening.length > 0 ? listening : this.#workers.filter(({ state }) => state === 'starting');
-  }
-
-  /** Makes the slots agree with the workers, as far as that is possible. */
-  #steer(): void {
+  async #answer(question: Question, pid: number): Promise<{ answer: Answer; fd?: number }> {
+    if (question.ask === 'ticketKeys') return { answer: { ticketKeys: this.#keys.current } };
+    const worker = (this.workers as readonly WorkerProcess[]).find((each) => each.pid === pid);
     try {
-      this.#agree();
+      this.#assertOpen();
+      if (!worker) throw closedMeanwhile();
+      if (this.#ports.declared.length > 0) worker.noteElsewhere(question.port);
+      const port = await this.#ports.ask(question, this.#slots.length);
+      await port.fill(worker.slot);
+      const { fd, ...listener } = port.listener(worker.slot);
+      return { answer: { listener }, fd };
+    } catch (error) {
+      return { answer: { error: asProgramError(error) } };
+    }
+  }
+
+  /** A port that was not declared ends when the last program that had it has closed it by itself. */
+  #forgetUnused(id: number, worker: WorkerProcess): void {
+    const port = this.#ports.get(id);
+    if (!port || port.declared || worker.state === 'draining' || this.#closing) return;
+    const isComplete = this.#slots.every(({ current, isRestarting }) => current?.isReady && !isRestarting);
+    const inUse = (this.workers as readonly WorkerProcess[]).some((each) => each.serves(id));
+    if (isComplete && !inUse) this.#ports.forget(port).catch((error: Error) => this.#report(error));
+  }
+
+  /** Makes the slots of all ports agree with the workers, as far as that is possible. */
+  #agree(): void {
+    try {
+      this.#ports.agree(new Map(this.#slots.map((slot) => [slot.number, slot.workers])));
+      this.#handover.retry();
     } catch (error) {
       this.#report(error as Error);
     }
   }
 
-  #agree(): void {
-    const takers = new Set(this.#takers());
-    if (this.group.getOption('selector') !== 'none') {
-      // Enabling comes first: below `ebpf` one slot must be enabled at any time.
-      for (const worker of takers) this.#enable(worker.slot, true);
-      for (const worker of this.#workers) if (!takers.has(worker)) this.#enable(worker.slot, false);
+  #lost(slot: Slot, worker: WorkerProcess): void {
+    if (this.#retired.has(slot) && slot.workers.length === 0) this.#retired.delete(slot);
+    this.#agree();
+    // Whoever else is at the slot has the same listener, and takes what is queued there.
+    const isVacant = this.#slots[slot.number] === slot && !slot.current && slot.workers.length === 0;
+    if (!isVacant || !this.#proven || this.#closing || worker.state !== 'exited') return;
+    for (const port of this.#ports) {
+      const left = port
+        .vacate(slot.number)
+        .then(() => this.#agree())
+        .catch((error: Error) => this.#report(error))
+        .finally(() => this.#leaving.delete(left));
+      this.#leaving.add(left);
     }
-    const closed = this.#workers.filter(({ state }) => state === 'closed');
-    const canHelp = !this.#closed && this.#workers.some(({ canTake }) => canTake);
-    this.#taker.only(new Map(canHelp ? closed.map(({ slot }) => [slot, this.group.fd(slot)]) : []));
   }
 
-  #enable(slot: number, enabled: boolean): void {
-    if ((this.#enabled.get(slot) ?? true) === enabled) return;
+  #giveUpIfAllFailed(error: SpillwayError): void {
+    if (this.#closing || !this.#slots.every(({ failed, isStaffed }) => failed && !isStaffed)) return;
+    const reason = new SpillwayError('ERR_SPILLWAY_NO_WORKER', `no worker is left: ${error.message}`, {
+      cause: error,
+    });
+    this.#close({ drain: 0, kill: this.#plan.killTimeout }, reason).catch((left: Error) =>
+      this.#report(left),
+    );
+  }
+
+  async #replaceInTurn(): Promise<void> {
+    const slots = [...this.#slots];
+    for (const [done, slot] of slots.entries()) {
+      try {
+        await this.#replace(slot, 'reload');
+      } catch (error) {
+        const rest = done === 0 ? 'all workers are those of before' : `${done} of ${slots.length} are new`;
+        throw reloadFailure(error as SpillwayError, rest);
+      }
+    }
+  }
+
+  async #replace(slot: Slot, reason: DrainReason): Promise<void> {
     try {
-      this.group.setOption('enabled', enabled, slot);
-      this.#enabled.set(slot, enabled);
+      await slot.prepare();
     } catch (error) {
-      // Below `ebpf` the last enabled slot stays so: its queue waits for a worker that listens again.
-      if ((error as SpillwayError).code !== 'ERR_SPILLWAY_OPTION_TIER') throw error;
+      // The one before may have gone meanwhile.
+      if (!this.#closing && !slot.isStaffed) slot.notStarted(error as SpillwayError);
+      throw error;
+    }
+    slot.promote(reason);
+  }
+
+  async #replaceTogether(): Promise<void> {
+    const slots = [...this.#slots];
+    const results = await Promise.allSettled(slots.map((slot) => slot.prepare()));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (!failed) {
+      for (const slot of slots) slot.promote('reload');
+      return;
+    }
+    await Promise.allSettled(slots.map((slot) => slot.withdraw()));
+    for (const slot of slots) if (!this.#closing && !slot.isStaffed) slot.notStarted(failed.reason);
+    throw reloadFailure(failed.reason, 'all workers are those of before');
+  }
+
+  async #grow(workers: number): Promise<void> {
+    const from = this.#slots.length;
+    for (let number = from; number < workers; number++) this.#addSlot(number);
+    const added = this.#slots.slice(from);
+    const results = await Promise.allSettled(added.map((slot) => slot.start()));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (!failed) return;
+    await this.#shrink(from);
+    throw failed.reason;
+  }
+
+  async #shrink(workers: number): Promise<void> {
+    const leaving = this.#slots.slice(workers);
+    for (const { number } of leaving) for (const port of this.#ports) port.retire(number);
+    for (const slot of leaving) this.#retired.add(slot);
+    const gone = leaving.map((slot) => {
+      const ended = slot.retire('scale');
+      ended.catch((error: Error) => this.#report(error)).finally(() => this.#retired.delete(slot));
+      return Promise.all(slot.workers.map((worker) => worker.quiet()));
+    });
+    await Promise.all(gone);
+    this.#slots.length = workers;
+    for (const { number } of leaving) {
+      for (const port of this.#ports) await port.remove(number).catch((error: Error) => this.#report(error));
     }
   }
 
-  #lost(worker: WorkerProcess): void {
-    if (!this.#started || this.#closed) return;
-    this.#steer();
-    // Without anybody who could take it the queue stays where it is.
-    if (this.#takers().length === 0) return;
-    // Where the selector cannot pass the slot by, a fresh listener in it would go on getting connections.
-    const leaves =
-      this.group.getOption('selector') === 'none'
-        ? this.group.remove(worker.slot)
-        : this.group.replace(worker.slot);
-    const done = leaves
-      .catch((error: Error) => this.#report(error))
-      .finally(() => this.#leaving.delete(done));
-    this.#leaving.add(done);
+  /** One operation after another; none once the end has begun. */
+  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#operations.then(() => {
+      this.#assertOpen();
+      return work();
+    });
+    this.#operations = result.catch(() => {});
+    return result;
+  }
+
+  #assertOpen(): void {
+    if (this.#closing) throw closedMeanwhile();
+  }
+
+  /** @param reason why it ends by itself. */
+  #close(patience: Patience, reason?: SpillwayError): Promise<void> {
+    this.#state = 'stopping';
+    const ended = this.#end(patience);
+    this.#closing = ended;
+    ended
+      .finally(() => {
+        this.#state = 'stopped';
+        this.emit('close');
+      })
+      .then(
+        () => (reason ? this.#settleClosed.reject(reason) : this.#settleClosed.resolve()),
+        (error: Error) => this.#settleClosed.reject(reason ?? error),
+      );
+    return ended;
+  }
+
+  async #end({ drain, kill }: Patience): Promise<void> {
+    const begun = performance.now();
+    clearInterval(this.#memoryTimer);
+    const slots = [...this.#slots, ...this.#retired];
+    let ends: PromiseSettledResult<void>[] = [];
+    try {
+      if (drain > 0 && this.#proven) await this.#emptyQueues(drain);
+      const left = Math.max(0, drain - (performance.now() - begun));
+      ends = await Promise.allSettled(slots.map((slot) => slot.retire('stop', { drain: left, kill })));
+      await Promise.allSettled(this.#leaving);
+    } finally {
+      this.#health?.close();
+      this.#overflow.close();
+      this.#keys.close();
+      this.#handover.close();
+      // From here on nothing can be steered; a worker that cannot be ended may still speak.
+      for (const slot of slots) for (const worker of slot.workers) worker.removeAllListeners('state');
+      this.#desk?.close();
+      this.#ports.close();
+    }
+    const failed = ends.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  /** Nobody new is taken in, and who waits is accepted, as long as there is somebody who accepts. */
+  async #emptyQueues(limit: number): Promise<void> {
+    const end = performance.now() + limit;
+    for (const port of this.#ports) {
+      try {
+        port.refuseNew();
+      } catch (error) {
+        this.#report(error as Error);
+      }
+    }
+    const waiting = () =>
+      [...this.#ports].some(
+        (port) =>
+          port.queued > 0 && this.#slots.some(({ current }) => current?.serves(port.id) && !current.stuck),
+      );
+    while (waiting() && performance.now() < end) {
+      await new Promise((resolve) => setTimeout(resolve, QUEUE_LOOK));
+    }
   }
 
   /** What goes wrong with one slot must not end a process that serves on the others. */
@@ -222,32 +672,31 @@ export class Master extends EventEmitter<MasterEvents> {
     else process.emitWarning(error);
   }
 
-  async #end(timeout: number): Promise<void> {
-    try {
-      if (!(await this.#endedBy('SIGTERM', timeout))) await this.#endedBy('SIGKILL', KILL_TIMEOUT);
-      await Promise.allSettled(this.#leaving);
-    } finally {
-      this.#taker.close();
-      this.#handover.close();
-      // From here on nothing can be steered; a worker that cannot be ended may still speak.
-      for (const worker of this.#workers) worker.removeAllListeners('state');
-      this.group.close();
-    }
-    const alive = this.#workers.find(({ state }) => state !== 'exited');
-    if (alive) throw alive.whyNotEnded();
+  /** A failure that somebody awaits is told there; one that nobody would see ends the process, as Node's way is. */
+  #complain(error: Error, awaited: boolean): void {
+    // Whoever closes a master that is starting knows.
+    if ((error as SpillwayError).code === 'ERR_SPILLWAY_CLOSED') return;
+    if (this.listenerCount('error') > 0) this.emit('error', error);
+    else if (!awaited) throw error;
   }
+}
 
-  /** Whether all workers have ended within that many milliseconds of the signal. */
-  async #endedBy(signal: NodeJS.Signals, patience: number): Promise<boolean> {
-    const alive = this.#workers.filter(({ state }) => state !== 'exited');
-    const exits = alive.map((worker) => new Promise<void>((resolve) => worker.once('exit', () => resolve())));
-    for (const worker of alive) worker.kill(signal);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<false>((resolve) => {
-      timer = setTimeout(resolve, patience, false);
-    });
-    const ended = await Promise.race([Promise.all(exits).then(() => true), late]);
-    clearTimeout(timer);
-    return ended;
+function createHints() {
+  try {
+    return new (native().Hints)('create');
+  } catch (error) {
+    throw systemError('ERR_SPILLWAY_LIMIT', 'no memory can be shared with a worker', error);
   }
+}
+
+function closedMeanwhile(): SpillwayError {
+  return new SpillwayError('ERR_SPILLWAY_CLOSED', 'the master is ending');
+}
+
+function reloadFailure(error: SpillwayError, state: string): SpillwayError {
+  if (error.code === 'ERR_SPILLWAY_CLOSED') return error;
+  return new SpillwayError('ERR_SPILLWAY_RELOAD', `${error.message}; ${state}`, {
+    cause: error,
+    hint: error.hint,
+  });
 }

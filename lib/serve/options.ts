@@ -7,6 +7,7 @@ import type { Stream } from 'node:stream';
 import { inspect } from 'node:util';
 import { z } from 'zod';
 import { SpillwayError } from '../errors.js';
+import { checkOpening } from '../group/arguments.js';
 import { hasCapability } from '../group/capability.js';
 import type { OpenOptions } from '../group/group.js';
 import { MAX_SLOTS } from '../group/layout.js';
@@ -27,6 +28,11 @@ export interface MasterOptions extends Omit<OpenOptions, 'sockets' | 'onConnecti
   args?: readonly string[];
   /** Number of workers, 1 to 1024. Default: the CPUs that this process may use. */
   workers?: number;
+  /**
+   * Several ports to open beforehand: numbers, `'host:port'`, or `{ host, port }`. Instead of `host` and `port`. Without
+   * either nothing is opened beforehand: what the program listens on is.
+   */
+  listen?: readonly (number | string | { host?: string; port: number })[];
   /** Variables added to this process's environment; `undefined` takes one away. */
   env?: Readonly<Record<string, string | undefined>>;
   /** Working directory of the workers. Default: this process's. */
@@ -43,20 +49,71 @@ export interface MasterOptions extends Omit<OpenOptions, 'sockets' | 'onConnecti
   gid?: number;
   /** Supplementary groups besides `gid`. Default: none. */
   groups?: readonly number[];
-  /** Milliseconds until every worker must listen. Default: 30000. */
+  /** A worker is ready when its program says so (`process.send('ready')`, `worker.ready()`). Default: when it listens. */
+  waitReady?: boolean;
+  /** Milliseconds until a worker must be ready. Default: 30000. */
   startTimeout?: number;
+  /** Milliseconds that a worker that is to end has to finish what it has. Default: 30000. */
+  drainTimeout?: number;
+  /** Milliseconds from SIGTERM to SIGKILL. Default: 5000. */
+  killTimeout?: number;
+  /** Whether a worker that has ended is started again. Default: true. */
+  autoRestart?: boolean;
+  /** A worker that ends sooner than so many milliseconds after it was ready has failed. Default: 1000. */
+  minUptime?: number;
+  /** Milliseconds before a worker that has failed is started again; doubled with every failure in a row. Default: 100. */
+  restartDelay?: number;
+  /** Milliseconds that this delay grows to. Default: 15000. */
+  maxRestartDelay?: number;
+  /** Restarts of one slot that may fail in a row. Default: 10. */
+  maxRestarts?: number;
+  /** Resident bytes above which a worker is replaced. Default: none. */
+  maxMemory?: number;
+  /** Milliseconds that an event loop may be stuck before the worker is avoided. Default: 200. */
+  stuckAfter?: number;
+  /** Milliseconds that it may be stuck before the worker is killed and started again; 0: never. Default: 30000. */
+  hangTimeout?: number;
+  /** Milliseconds between changes of the TLS session ticket keys; 0: never. Default: 12 hours. */
+  ticketKeyRotation?: number;
 }
 
-/** The master's options with everything filled in, except what only some workers have. */
-export interface Plan {
+/** What a reload may change. */
+export type WorkerChange = Partial<
+  Pick<MasterOptions, 'script' | 'command' | 'args' | 'env' | 'execArgv' | 'cwd'>
+>;
+
+/** The master's options with everything filled in. */
+export interface Plan extends Timing {
+  /** What was asked for; a reload changes it. */
+  options: MasterOptions;
   program: Program;
   workers: number;
   cwd: string;
   env: NodeJS.ProcessEnv;
   stdio: readonly [Output, Output, Output];
   identity: { uid?: number | undefined; gid?: number | undefined; groups: readonly number[] };
+  waitReady: boolean;
+  autoRestart: boolean;
+  /** Undefined: no limit. */
+  maxMemory: number | undefined;
+  /** What is opened beforehand. */
+  declared: readonly { host?: string; port: number }[];
+  /** Options of every socket group. */
+  group: Omit<OpenOptions, 'sockets' | 'host' | 'port'>;
+}
+
+/** Milliseconds, and numbers of times. */
+export interface Timing {
   startTimeout: number;
-  group: OpenOptions;
+  drainTimeout: number;
+  killTimeout: number;
+  minUptime: number;
+  restartDelay: number;
+  maxRestartDelay: number;
+  maxRestarts: number;
+  stuckAfter: number;
+  hangTimeout: number;
+  ticketKeyRotation: number;
 }
 
 export interface Program {
@@ -76,8 +133,36 @@ const output = z.union([
 const id = z.int().min(0).max(0xfffffffe);
 const text = z.string().regex(/^[^\0]*$/);
 
-/** Milliseconds until every worker must listen. */
-const START_TIMEOUT = 30_000;
+const TIMING: Timing = {
+  startTimeout: 30_000,
+  drainTimeout: 30_000,
+  killTimeout: 5000,
+  minUptime: 1000,
+  restartDelay: 100,
+  maxRestartDelay: 15_000,
+  maxRestarts: 10,
+  stuckAfter: 200,
+  hangTimeout: 30_000,
+  ticketKeyRotation: 12 * 60 * 60 * 1000,
+};
+
+/** The longest time of a timer of Node. */
+const LONGEST = 2 ** 31 - 1;
+
+function milliseconds(name: keyof Timing, least: 0 | 1, text: string): MasterOptionRow {
+  return {
+    schema: z.int().min(least).max(LONGEST),
+    range: `integer, ${least} to ${LONGEST} milliseconds`,
+    default: `\`${TIMING[name]}\``,
+    text,
+  };
+}
+
+const place = z.union([
+  z.int().min(0).max(65535),
+  z.string().refine((value) => splitPlace(value) !== undefined),
+  z.strictObject({ host: z.string().optional(), port: z.int().min(0).max(65535) }),
+]);
 
 interface MasterOptionRow {
   schema: z.ZodType;
@@ -156,21 +241,75 @@ export const MASTER_OPTIONS = {
     default: "none with `gid`, otherwise the master's",
     text: 'Supplementary groups of the workers; needs `gid`.',
   },
-  startTimeout: {
-    schema: z
-      .int()
-      .min(1)
-      .max(2 ** 31 - 1),
-    range: 'integer, 1 to 2147483647 milliseconds',
-    default: `\`${START_TIMEOUT}\``,
-    text: 'How long every worker has to listen. After it `Master.start()` fails, and nothing is left.',
+  listen: {
+    schema: z.array(place).min(1),
+    range: "list of ports, 'host:port', or { host, port }",
+    default: 'nothing',
+    text: 'Several ports to open beforehand, instead of `host` and `port`. Without either nothing is opened beforehand: what the program listens on is, when it listens.',
   },
+  waitReady: {
+    schema: z.boolean(),
+    range: 'boolean',
+    default: '`false`',
+    text: "A worker is ready when its program says so, by `process.send('ready')` or `worker.ready()`. Otherwise when it listens on every port that was opened beforehand, or on any if none was; a `command` when it runs.",
+  },
+  startTimeout: milliseconds('startTimeout', 1, 'How long a worker has to become ready.'),
+  drainTimeout: milliseconds(
+    'drainTimeout',
+    0,
+    'How long a worker that is to end has to finish what it has. Idle connections are closed at its end.',
+  ),
+  killTimeout: milliseconds('killTimeout', 0, 'From SIGTERM to SIGKILL.'),
+  autoRestart: {
+    schema: z.boolean(),
+    range: 'boolean',
+    default: '`true`',
+    text: 'Whether a worker that has ended is started again.',
+  },
+  minUptime: milliseconds(
+    'minUptime',
+    0,
+    'A worker that ends sooner after it was ready has failed. One that has lived longer is started again at once.',
+  ),
+  restartDelay: milliseconds(
+    'restartDelay',
+    0,
+    'How long a slot whose worker has failed stays empty; doubled with every failure in a row.',
+  ),
+  maxRestartDelay: milliseconds('maxRestartDelay', 0, 'What that delay grows to.'),
+  maxRestarts: {
+    schema: z.int().min(0).max(LONGEST),
+    range: `integer, 0 to ${LONGEST}`,
+    default: `\`${TIMING.maxRestarts}\``,
+    text: 'How many restarts of one slot may fail in a row. After them the slot stays empty; when all are, the master ends with `ERR_SPILLWAY_NO_WORKER`.',
+  },
+  maxMemory: {
+    schema: z.int().min(1),
+    range: 'integer, bytes',
+    default: 'no limit',
+    text: 'Resident memory above which a worker is replaced: its successor starts, then it drains.',
+  },
+  stuckAfter: milliseconds(
+    'stuckAfter',
+    1,
+    'How long an event loop may be stuck, or a process stopped, before the worker is given nothing new and its queue goes to the others.',
+  ),
+  hangTimeout: milliseconds(
+    'hangTimeout',
+    0,
+    'How long it may last before the worker is killed and started again; 0: for ever.',
+  ),
+  ticketKeyRotation: milliseconds(
+    'ticketKeyRotation',
+    0,
+    'How long the workers share the same TLS session ticket keys; 0: for ever.',
+  ),
 } as const satisfies Record<string, MasterOptionRow>;
 
 /**
- * Checks the options and that the program is there. Options of the group are left for the group to check.
+ * Checks the options, and that the program is there.
  *
- * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE`, `ERR_SPILLWAY_PERMISSION`, `ERR_SPILLWAY_SCRIPT_MISSING`
+ * @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE`, `ERR_SPILLWAY_OPTION_UNKNOWN`, `ERR_SPILLWAY_PERMISSION`, `ERR_SPILLWAY_SCRIPT_MISSING`
  */
 export function planOf(options: MasterOptions): Plan {
   if (typeof options !== 'object' || options === null) {
@@ -182,21 +321,7 @@ export function planOf(options: MasterOptions): Plan {
       throw outOfRange(`${name} cannot be ${show(value)}; it takes: ${range}`);
     }
   }
-  const {
-    script,
-    command,
-    args,
-    workers,
-    env,
-    cwd,
-    execArgv,
-    stdio,
-    uid,
-    gid,
-    groups,
-    startTimeout,
-    ...group
-  } = options;
+  const { script, command, args, workers, env, cwd, execArgv, stdio, uid, gid, groups, listen } = options;
   if ((script === undefined) === (command === undefined)) {
     throw outOfRange('one of script and command must be given, and only one');
   }
@@ -207,10 +332,23 @@ export function planOf(options: MasterOptions): Plan {
   if (groups !== undefined && gid === undefined) throw outOfRange('groups needs gid');
   if (uid !== undefined) assertCanEnd(uid);
 
+  if (command !== undefined && options.waitReady) {
+    throw outOfRange('waitReady is for a script: a command has no way to say that it is ready');
+  }
+  if (listen !== undefined && (options.host !== undefined || options.port !== undefined)) {
+    throw outOfRange('listen is instead of host and port');
+  }
+  const declared = declaredBy(options);
+  if (command !== undefined && declared.length === 0) {
+    throw outOfRange('a command needs port or listen: it inherits its listeners when it starts');
+  }
+
+  const group = groupOptions(options);
+  checkOpening({ ...group, sockets: workers ?? 1 });
   const folder = existingFolder(cwd ?? '.');
   const environment = { ...process.env, ...env };
-  const count = workers ?? availableParallelism();
   return {
+    options,
     program: {
       kind: script === undefined ? 'command' : 'node',
       file:
@@ -220,14 +358,50 @@ export function planOf(options: MasterOptions): Plan {
       args: args ?? [],
       execArgv: execArgv ?? [],
     },
-    workers: count,
+    workers: workers ?? availableParallelism(),
     cwd: folder,
     env: environment,
     stdio: typeof stdio === 'object' ? stdio : ['ignore', stdio ?? 'inherit', stdio ?? 'inherit'],
     identity: { uid, gid, groups: groups ?? [] },
-    startTimeout: startTimeout ?? START_TIMEOUT,
-    group: { ...group, sockets: count },
+    waitReady: options.waitReady ?? false,
+    autoRestart: options.autoRestart ?? true,
+    maxMemory: options.maxMemory,
+    declared,
+    group,
+    ...timing(options),
   };
+}
+
+function timing(options: MasterOptions): Timing {
+  const filled = { ...TIMING };
+  for (const name of Object.keys(TIMING) as (keyof Timing)[]) filled[name] = options[name] ?? TIMING[name];
+  return filled;
+}
+
+function declaredBy({ listen, host, port }: MasterOptions): Plan['declared'] {
+  if (listen === undefined) {
+    if (port === undefined && host !== undefined) throw outOfRange('host needs port');
+    return port === undefined ? [] : [{ port, ...(host === undefined ? {} : { host }) }];
+  }
+  return listen.map((each) => {
+    if (typeof each === 'number') return { port: each };
+    return typeof each === 'string' ? (splitPlace(each) as { host?: string; port: number }) : each;
+  });
+}
+
+/** `8080`, `host:8080`, `127.0.0.1:8080`, `[::1]:8080`, `:8080`; undefined for anything else. */
+export function splitPlace(text: string): { host?: string; port: number } | undefined {
+  const match = /^(?:(?:\[([^\]]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(text);
+  if (!match) return undefined;
+  const port = Number(match[3]);
+  const host = match[1] ?? match[2];
+  if (port > 65535) return undefined;
+  return host ? { host, port } : { port };
+}
+
+function groupOptions(options: MasterOptions): Plan['group'] {
+  const own = new Set<string>(['host', 'port', ...Object.keys(MASTER_OPTIONS)]);
+  return Object.fromEntries(Object.entries(options).filter(([name]) => !own.has(name)));
 }
 
 function outOfRange(message: string): SpillwayError {

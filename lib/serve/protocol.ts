@@ -1,13 +1,19 @@
 /**
- * What a master and its Node workers say to each other, and how a worker is told what it inherits.
+ * What a master and its workers say to each other, and how a worker is told what it inherits.
  *
- * The messages travel on Node's own IPC channel. Node keeps messages whose `cmd` begins with `NODE_` from the program
+ * Messages travel on Node's own IPC channel. Node keeps messages whose `cmd` begins with `NODE_` from the program
  * ('internalMessage' instead of 'message'), and listening for them does not keep the worker alive, so the program's own
  * `process.send()` and `process.on('message')` work as if nobody else used the channel.
+ *
+ * What a worker has to know before it can go on is asked on a Unix socket of the master's, and waited for: one
+ * connection per question, a JSON text each way, the answer perhaps with a descriptor (SCM_RIGHTS).
  */
 
-/** A listener that a worker inherits: an element of the JSON list in `SPILLWAY_LISTENERS`. */
+/** A listener of a worker's slot. */
 export interface InheritedListener {
+  /** The master's number for the port. */
+  id: number;
+  /** The descriptor in the worker. */
   fd: number;
   /** The bound address, numeric. */
   address: string;
@@ -19,27 +25,50 @@ export interface InheritedListener {
   v6Only: boolean;
 }
 
+/** What the variable `SPILLWAY_WORKER` tells a worker's preload, as JSON. */
+export interface WorkerStart {
+  slot: number;
+  /** Process id of the master: the worker ends with it. */
+  master: number;
+  /** Where the master answers questions, by the name of an abstract Unix socket: `@` and the name (unix(7)). */
+  desk: string;
+  /** The memory in which the worker notes that its event loop turns (native/hints.h). */
+  hints: number;
+  listeners: InheritedListener[];
+}
+
 /** The first inherited descriptor, by the systemd convention (SD_LISTEN_FDS_START in sd_listen_fds(3)). */
 export const FIRST_FD = 3;
 
 /** Variables that are meant for the worker's process alone, and not for children it starts. */
-export const PRIVATE_VARIABLES = [
-  'SPILLWAY_LISTENERS',
-  'LISTEN_FDS',
-  'LISTEN_FDNAMES',
-  'LISTEN_PID',
-] as const;
+export const PRIVATE_VARIABLES = ['SPILLWAY_WORKER', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PID'] as const;
 
 const CMD = 'NODE_SPILLWAY';
 
-/** From a worker: what became of the inherited listener, of a listen() elsewhere, or of a connection. */
-export type FromWorker =
-  | { cmd: typeof CMD; event: 'listening' | 'closed'; fd: number }
-  | { cmd: typeof CMD; event: 'elsewhere'; port: number }
-  | { cmd: typeof CMD; event: 'accepted' | 'refused'; id: number };
+/** Why a worker is asked to finish what it has: `stop` also lets idle connections go at once. */
+export type DrainReason = 'reload' | 'scale' | 'replace' | 'stop';
 
-/** To a worker, with the handle of a connection. It answers with `accepted` or `refused`. */
-export type ToWorker = { cmd: typeof CMD; event: 'connection'; id: number };
+/** From a worker. */
+export type FromWorker =
+  /** A server listens on the port of that id, or has been closed. */
+  | { cmd: typeof CMD; event: 'listening' | 'closed'; id: number }
+  /** listen() went to the kernel itself: what the master was not asked for, or refused. */
+  | { cmd: typeof CMD; event: 'elsewhere'; port: number }
+  /** What became of a connection that was handed over. */
+  | { cmd: typeof CMD; event: 'accepted' | 'refused'; connection: number }
+  /** The program has called `worker.ready()`. */
+  | { cmd: typeof CMD; event: 'ready' }
+  /** Asked to drain, it has no connection left on any inherited listener, and no onDrain() of the program runs. */
+  | { cmd: typeof CMD; event: 'drained' };
+
+/** To a worker. */
+export type ToWorker =
+  /** With the handle of a connection to the port of that id. It answers with `accepted` or `refused`. */
+  | { cmd: typeof CMD; event: 'connection'; connection: number; id: number }
+  /** Take no new connections, finish those there are; whatever is left after `limit` milliseconds is closed. */
+  | { cmd: typeof CMD; event: 'drain'; reason: DrainReason; limit: number }
+  /** New TLS session ticket keys, base64 (48 bytes). */
+  | { cmd: typeof CMD; event: 'ticketKeys'; keys: string };
 
 type WithoutCmd<Message> = Message extends { cmd: unknown } ? Omit<Message, 'cmd'> : never;
 
@@ -48,10 +77,26 @@ export function fromWorker(message: WithoutCmd<FromWorker>): FromWorker {
 }
 
 export function toWorker(message: WithoutCmd<ToWorker>): ToWorker {
-  return { cmd: CMD, ...message };
+  return { cmd: CMD, ...message } as ToWorker;
 }
 
 /** Whether an internal message is one of ours; others belong to Node. */
 export function isOurs(message: unknown): message is FromWorker | ToWorker {
   return (message as { cmd?: unknown } | null)?.cmd === CMD;
 }
+
+/** What a worker asks at the master's desk. */
+export type Question =
+  /**
+   * The slot's listener on an address that was not declared. `nth` counts the listeners on port 0 of this address that
+   * the process has asked for: equal ones get the same port in every worker.
+   */
+  | { ask: 'listener'; address: string; family: 4 | 6; port: number; v6Only: boolean; nth: number }
+  | { ask: 'ticketKeys' };
+
+export type Answer =
+  /** The descriptor comes with it. */
+  | { listener: Omit<InheritedListener, 'fd'> }
+  | { ticketKeys: string }
+  /** As the system call of the program itself would have failed. */
+  | { error: { code: string; message: string; errno?: number; syscall?: string } };

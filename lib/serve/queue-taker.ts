@@ -1,6 +1,6 @@
 /**
- * Takes what arrives at listeners whose workers live but do not listen: such a slot is given nothing new where the
- * selector can help it, but a few connections were on their way, and below `cbpf` the kernel goes on choosing it.
+ * Takes what arrives at listeners that nobody accepts from: such a slot is given nothing new where the selector can help
+ * it, but a few connections were on their way, and below `cbpf` the kernel goes on choosing it.
  */
 import { type NativeQueueWatch, type NativeSocket, native } from '../native.js';
 
@@ -25,6 +25,11 @@ export class QueueTaker {
       this.#watch.add(socket);
     }
     if (this.#sockets.size > 0) this.#watch?.arm();
+  }
+
+  /** Lets go of the listener of a slot. */
+  without(slot: number): void {
+    this.#drop(slot);
   }
 
   close(): void {

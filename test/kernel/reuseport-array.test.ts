@@ -122,7 +122,7 @@ describe.each(named(TIERS, ({ tier }) => tier))('%s', (_, { options }) => {
 
     await expect(scene.of(fds, options)).rejects.toMatchObject({ code: 'ERR_SPILLWAY_BAD_FD' });
     await expect(scene.of([good(), fds[1]!], options)).rejects.toMatchObject({ code: 'ERR_SPILLWAY_BAD_FD' });
-    await expect(group.add(fds[0])).rejects.toMatchObject({ code: 'ERR_SPILLWAY_BAD_FD' });
+    await expect(group.add({ fd: fds[0] })).rejects.toMatchObject({ code: 'ERR_SPILLWAY_BAD_FD' });
 
     expect(openDescriptors().size).toBe(before.size + 1);
     expect(group.size).toBe(2);
@@ -143,7 +143,7 @@ describe.each(named(TIERS, ({ tier }) => tier))('%s', (_, { options }) => {
     const fds = [good(), good(), good()];
     const group = await scene.of(fds.slice(0, 2), { ...options, onConnection: (fd) => scene.own(fd) });
 
-    await group.add(fds[2]);
+    await group.add({ fd: fds[2] });
     expect(group.size).toBe(3);
     group.close();
     const next = await scene.of([fds[2]!], options);

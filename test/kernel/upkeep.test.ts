@@ -105,13 +105,13 @@ describe('adopted listeners that take IPv6 clients only, or both families', () =
   test('dual-stack ones may join a group that was told so by name', async () => {
     const group = await scene.open({ host: '::', sockets: 1, v6Only: false });
     const other = scene.listener({ address: '::', family: 6, port: group.address.port });
-    expect(await group.add(other)).toBe(1);
+    expect(await group.add({ fd: other })).toBe(1);
   });
 
   test('IPv6-only ones cannot be mixed with dual-stack ones', async () => {
     const group = await scene.open({ host: '::', sockets: 1 });
     const other = v6Listener(group.address.port);
-    await expect(group.add(other)).rejects.toMatchObject({
+    await expect(group.add({ fd: other })).rejects.toMatchObject({
       code: 'ERR_SPILLWAY_BAD_FD',
       message: expect.stringContaining('v6Only'),
     });

@@ -75,6 +75,25 @@ describe('the program', () => {
     expect(launch(show).stdout).toMatch(/^\d+ ?\n$/);
   });
 
+  /** Prints process id and process group (proc_pid_stat(5)). */
+  const showGroup = [
+    '--',
+    'sh',
+    '-c',
+    'read -r pid name state parent group rest </proc/$$/stat; echo $pid $group',
+  ];
+
+  test('is in the process group of who starts it, or with --own-group leads one', () => {
+    const [pid, group] = launch(showGroup).stdout!.trim().split(' ');
+    expect(group).not.toBe(pid);
+    expect(launch(['--own-group', ...showGroup]).stdout).toMatch(/^(\d+) \1\n$/);
+  });
+
+  test('goes on leading its process group where it leads a session, whose leader cannot leave it', () => {
+    const end = spawnSync('setsid', ['--wait', LAUNCHER, '--own-group', ...showGroup], { encoding: 'utf8' });
+    expect(end).toMatchObject({ status: 0, stderr: '', stdout: expect.stringMatching(/^(\d+) \1\n$/) });
+  });
+
   test('is left with the descriptors that were meant for it', () => {
     const show = ['--', 'sh', '-c', 'for fd in 0 1 2 3 4 5 6; do [ -e /proc/$$/fd/$fd ] && printf $fd; done'];
     expect(launch(show).stdout).toBe('012345');

@@ -5,7 +5,7 @@
 import { statSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { Master } from '../../lib/serve/master.js';
-import type { Worker } from '../../lib/serve/worker.js';
+import type { Worker } from '../../lib/serve/worker-process.js';
 import { ask, askMany, order, program, startMaster, TIERS } from '../support/serving.js';
 import { until } from '../support/until.js';
 
@@ -88,7 +88,7 @@ describe('a call of listen()', () => {
     const master = await startMaster({ script: program('obedient.mjs'), workers: 1 });
     const [worker] = master.workers as [Worker];
     expect(await order(master, worker, 'second', { port: 0 })).toEqual({ error: null });
-    expect(worker.state).toBe('listening');
+    expect(worker.state).toBe('running');
   });
 
   test('by a name that has to be resolved is taken back by close() and by a signal, and fails as ever', async () => {
@@ -108,7 +108,7 @@ describe('a call of listen()', () => {
     expect(await order(master, worker, 'resolve', { port, host: '127.1' })).toEqual({
       events: ['callback', 'listening'],
     });
-    await until('the master has heard of it', () => worker.state === 'listening');
+    await until('the master has heard of it', () => worker.state === 'running');
   });
 
   test('after close() works again, also on the same server, and the limit that was set meanwhile holds', async () => {
@@ -123,7 +123,7 @@ describe('a call of listen()', () => {
         chained: true,
         address: { port },
       });
-      await until('the master has heard of it', () => worker.state === 'listening');
+      await until('the master has heard of it', () => worker.state === 'running');
       expect((await ask(master)).pid).toBe(worker.pid);
       expect(master.group.stats().sockets[0]?.limit).toBe(backlog);
     }
@@ -148,7 +148,7 @@ describe('a worker', () => {
         MINE: 'yes',
       });
       expect(
-        Object.keys(env).filter((name) => /^LISTEN_|SPILLWAY_LISTENERS|NODE_CHANNEL|^HOME$/.test(name)),
+        Object.keys(env).filter((name) => /^LISTEN_|SPILLWAY_WORKER|NODE_CHANNEL|^HOME$/.test(name)),
       ).toEqual([]);
       expect(seen.argv).toEqual(['one', 'two words']);
       expect(seen.execArgv).toContain('--no-warnings');

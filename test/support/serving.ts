@@ -7,7 +7,7 @@ import { EBPF_NEEDS, missingCapabilities } from '../../lib/group/capability.js';
 import { SELECTORS } from '../../lib/group/options.js';
 import { Master } from '../../lib/serve/master.js';
 import type { MasterOptions } from '../../lib/serve/options.js';
-import type { Worker } from '../../lib/serve/worker.js';
+import type { Worker } from '../../lib/serve/worker-process.js';
 import { until } from './until.js';
 
 /** The selectors, each with what is missing for it here. */
@@ -22,9 +22,10 @@ export function program(name: string): string {
 
 const masters = new Set<Master>();
 
-/** A master on loopback that ends with the test. Its workers are quiet. */
+/** A master on loopback, any port unless others are named, that ends with the test. Its workers are quiet. */
 export async function startMaster(options: Partial<MasterOptions>): Promise<Master> {
-  const master = await Master.start({ host: '127.0.0.1', workers: 2, stdio: 'ignore', ...options });
+  const place = options.listen ? {} : { host: '127.0.0.1', port: 0 };
+  const master = await Master.start({ ...place, workers: 2, stdio: 'ignore', ...options });
   masters.add(master);
   return master;
 }

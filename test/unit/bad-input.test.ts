@@ -4,7 +4,7 @@ import { createSocket } from 'node:dgram';
 import { closeSync, openSync, readdirSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { SocketGroup } from '../../lib/group/group.js';
+import { type AddOptions, SocketGroup } from '../../lib/group/group.js';
 import { type NativeSocket, native } from '../../lib/native.js';
 
 const host = '127.0.0.1';
@@ -207,7 +207,7 @@ describe('a list of sockets', () => {
     const group = await SocketGroup.open({ host, sockets: 2 });
     cleanUps.push(() => group.close());
     await expectRefusal(() => SocketGroup.of([group.fd(0)]), 'ERR_SPILLWAY_BAD_FD', /already/);
-    await expectRefusal(() => group.add(group.fd(1)), 'ERR_SPILLWAY_BAD_FD', /already/);
+    await expectRefusal(() => group.add({ fd: group.fd(1) }), 'ERR_SPILLWAY_BAD_FD', /already/);
     expect(group.size).toBe(2);
   });
 
@@ -269,6 +269,23 @@ describe('an open group', () => {
     expect(await group.add()).toBe(2);
     await expect(group.add()).rejects.toMatchObject({ code: 'ERR_SPILLWAY_LIMIT' });
     expect(group.size).toBe(3);
+  });
+
+  test.each([
+    ['a slot below 0', { slot: -1 }, 'ERR_SPILLWAY_OPTION_RANGE', /slot cannot be -1/],
+    ['half a slot', { slot: 2.5 }, 'ERR_SPILLWAY_OPTION_RANGE', /slot cannot be 2.5/],
+    ['a slot with a socket', { slot: 1 }, 'ERR_SPILLWAY_OPTION_RANGE', /slot cannot be 1/],
+    ['a slot beyond the capacity', { slot: 3 }, 'ERR_SPILLWAY_LIMIT', /no slot 3.*capacity of 3/],
+    ['a weight out of range', { weight: 0 }, 'ERR_SPILLWAY_OPTION_RANGE', /weight cannot be 0/],
+    ['enabled as a word', { enabled: 'no' }, 'ERR_SPILLWAY_OPTION_RANGE', /enabled cannot be "no"/],
+    ['a descriptor as a word', { fd: 'three' }, 'ERR_SPILLWAY_OPTION_RANGE', /fd cannot be "three"/],
+    ['what is no option of add()', { backlog: 3 }, 'ERR_SPILLWAY_OPTION_UNKNOWN', /no 'backlog'/],
+    ['a descriptor alone', 3, 'ERR_SPILLWAY_OPTION_RANGE', /object such as \{ fd, slot \}, not 3/],
+    ['nothing by name', null, 'ERR_SPILLWAY_OPTION_RANGE', /not null/],
+  ])('adds no socket for %s', async (_, how, code, named) => {
+    const group = await open({ capacity: 3 });
+    await expectRefusal(() => group.add(how as AddOptions), code, named);
+    expect(group.size).toBe(2);
   });
 
   test('refuses everything but close() once it is closed', async () => {

@@ -1,10 +1,10 @@
 /** Which calls of listen() mean an inherited listener. */
 import { describe, expect, test } from 'vitest';
-import { knownAddresses, readRequest, serves } from '../../lib/serve/matching.js';
+import { knownAddresses, overlap, readRequest, serves } from '../../lib/serve/worker/matching.js';
 
 const callback = () => {};
 const { signal } = new AbortController();
-const plain = { host: undefined, ipv6Only: false, signal: undefined, callback: undefined };
+const plain = { host: undefined, ipv6Only: false, exclusive: false, signal: undefined, callback: undefined };
 
 const REQUESTS: {
   what: string;
@@ -31,13 +31,19 @@ const REQUESTS: {
     request: { port: 80, ipv6Only: true, signal },
   },
   { what: 'options with a path besides the port', args: [{ port: 80, path: '/s' }], request: { port: 80 } },
-  { what: 'nothing', args: [], request: undefined },
-  { what: 'a callback', args: [callback], request: undefined },
+  { what: 'a port of its own', args: [{ port: 80, exclusive: 1 }], request: { port: 80, exclusive: true } },
+  { what: 'nothing', args: [], request: { port: 0 } },
+  { what: 'a callback', args: [callback], request: { port: 0, callback } },
+  { what: 'null', args: [null], request: { port: 0 } },
+  { what: 'undefined and a host', args: [undefined, 'h'], request: { port: 0, host: 'h' } },
+  { what: 'an undefined port', args: [{ port: undefined, host: 'h' }], request: { port: 0, host: 'h' } },
+  { what: 'no port but a path', args: [{ port: null, path: '/s' }], request: { port: 0 } },
+  { what: 'empty options', args: [{}], request: undefined },
+  { what: 'a host that is no text', args: [{ port: 80, host: {} }], request: undefined },
   { what: 'a path', args: ['/run/s'], request: undefined },
   { what: 'options with a path', args: [{ path: '/run/s' }], request: undefined },
   { what: 'a descriptor', args: [{ fd: 3, port: 80 }], request: undefined },
   { what: 'a handle', args: [{ _handle: {}, port: 80 }], request: undefined },
-  { what: 'null', args: [null], request: undefined },
   { what: 'a port out of range', args: [65536], request: undefined },
   { what: 'a fraction', args: [80.5], request: undefined },
   { what: 'a blank port', args: [{ port: ' ' }], request: undefined },
@@ -86,7 +92,7 @@ const SERVED: { bound: string; v6Only?: boolean; yes: string[]; no: string[] }[]
 describe('serves', () => {
   for (const { bound, v6Only = false, yes, no } of SERVED) {
     const family = bound.includes(':') ? 6 : 4;
-    const listener = { fd: 3, address: bound, family, port: 80, v6Only } as const;
+    const listener = { id: 1, fd: 3, address: bound, family, port: 80, v6Only } as const;
     test(`a listener on ${bound}${v6Only ? ', IPv6 only' : ''}`, () => {
       for (const address of yes) expect(serves(listener, address, false), address).toBe(true);
       for (const address of no) expect(serves(listener, address, false), address).toBe(false);
@@ -94,7 +100,32 @@ describe('serves', () => {
   }
 
   test('who asks for IPv6 only does not get an IPv4 listener', () => {
-    const listener = { fd: 3, address: '0.0.0.0', family: 4, port: 80, v6Only: false } as const;
+    const listener = { id: 1, fd: 3, address: '0.0.0.0', family: 4, port: 80, v6Only: false } as const;
     expect(serves(listener, '::', true)).toBe(false);
+  });
+});
+
+describe('overlap', () => {
+  for (const [one, other, expected] of [
+    ['127.0.0.1', '127.0.0.1', true],
+    ['127.0.0.1', '::ffff:127.0.0.1', true],
+    ['127.0.0.1', '127.0.0.2', false],
+    ['127.0.0.1', '0.0.0.0', true],
+    ['127.0.0.1', '::', true],
+    ['0.0.0.0', '::', true],
+    ['::1', '::', true],
+    ['::1', '0.0.0.0', false],
+    ['::1', '0:0:0:0:0:0:0:1', true],
+  ] as const) {
+    test(`${one} and ${other}: ${expected ? 'not both' : 'both'} can be listened on`, () => {
+      const [a, b] = [one, other].map((address) => ({ address, ipv6Only: false })) as [never, never];
+      expect([overlap(a, b), overlap(b, a)]).toEqual([expected, expected]);
+    });
+  }
+
+  test('who asks for IPv6 only leaves room for IPv4', () => {
+    const six = { address: '::', ipv6Only: true };
+    expect(overlap(six, { address: '0.0.0.0', ipv6Only: false })).toBe(false);
+    expect(overlap(six, { address: '::1', ipv6Only: false })).toBe(true);
   });
 });

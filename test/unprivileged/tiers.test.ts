@@ -121,6 +121,29 @@ describe('cbpf', () => {
     expect(group.getOption('enabled', 1)).toBe(true);
   });
 
+  test('slots may be filled by name, disabled at first, with empty ones between them', async () => {
+    const group = await open({ sockets: 2, backlog: 100, capacity: 8 });
+    expect(await group.add({ slot: 7, enabled: false })).toBe(7);
+    expect(await group.add({ slot: 4 })).toBe(4);
+    expect([group.size, group.stats().sockets.map(({ slot }) => slot)]).toEqual([8, [0, 1, 4, 7]]);
+    for (let count = 0; count < 100; count++) await connect(group);
+    const [, , fourth, seventh] = queues(group);
+    expect(fourth).toBeGreaterThan(0);
+    expect(seventh).toBe(0);
+    group.setOption('enabled', true, 7);
+    for (const slot of [0, 1, 4]) group.setOption('enabled', false, slot);
+    for (let count = 0; count < 5; count++) await connect(group);
+    expect(queues(group)[3]).toBe(5);
+  });
+
+  test('everything new cannot be refused, which is told, and changes nothing', async () => {
+    const group = await open();
+    expect(group.refuseNew()).toBe(false);
+    expect(group.refusesNew).toBe(false);
+    await connect(group);
+    expect(sum(queues(group))).toBe(1);
+  });
+
   test('a backlog that a program changed on its listener is put back', async () => {
     const group = await open({ sockets: 2 });
     // What a worker does with the inherited descriptor; listen(2) acts on the shared socket.

@@ -2,8 +2,8 @@
 import { fileURLToPath } from 'node:url';
 import { SpillwayError } from '../../errors.js';
 import type { GroupOptions } from '../../group/options.js';
-import { Master } from '../../serve/master.js';
-import type { Worker } from '../../serve/worker.js';
+import { type Master, serve } from '../../serve/master.js';
+import type { Worker } from '../../serve/worker-process.js';
 import type { WorkerReading } from './snapshot.js';
 
 const PROGRAM = fileURLToPath(new URL('./program.js', import.meta.url));
@@ -20,20 +20,25 @@ export interface CrewOptions extends Pick<GroupOptions, 'backlog' | 'policy' | '
   workers: number;
 }
 
+/** What is known of the worker of a slot. */
+interface Post {
+  worker: Worker;
+  /** What it has served, and what those before it had. */
+  served: number;
+  servedBefore: number;
+  /** Milliseconds it takes for a request. */
+  slow: number;
+}
+
 export class Crew {
   readonly master: Master;
-  readonly #served: number[];
-  readonly #slow: number[];
+  readonly #posts: Post[] = [];
   readonly #stderr: string[] = [];
 
   private constructor(master: Master) {
     this.master = master;
-    this.#served = master.workers.map(() => 0);
-    this.#slow = master.workers.map(() => 0);
+    master.on('worker:start', (worker) => this.#take(worker));
     master.on('worker:message', (worker, message) => this.#hear(worker, message));
-    for (const { stderr } of master.workers) {
-      stderr?.setEncoding('utf8').on('data', (text: string) => this.#stderr.push(text));
-    }
   }
 
   /**
@@ -45,7 +50,9 @@ export class Crew {
     for (let tried = 1; ; tried++) {
       const port = options.port === 0 ? 0 : options.port + tried - 1;
       try {
-        return new Crew(await Crew.#master({ ...options, port }));
+        const crew = new Crew(Crew.#master({ ...options, port }));
+        await crew.master.ready;
+        return crew;
       } catch (error) {
         const taken = error instanceof SpillwayError && error.code === 'ERR_SPILLWAY_ADDRESS_IN_USE';
         if (!taken || port === 0 || port === 65535 || tried === PORTS_TRIED) throw error;
@@ -53,14 +60,16 @@ export class Crew {
     }
   }
 
-  static #master({ host, port, workers, backlog, policy, selector }: CrewOptions): Promise<Master> {
-    return Master.start({
+  static #master({ host, port, workers, backlog, policy, selector }: CrewOptions): Master {
+    return serve({
       script: PROGRAM,
       port,
       workers,
       backlog,
       policy,
       selector,
+      // A worker that is slow for seconds shall be seen as what the selector makes of it alone.
+      stuckAfter: 60_000,
       ...(host === undefined ? {} : { host }),
       env: { HOST: host },
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -79,11 +88,11 @@ export class Crew {
 
   /** Slots of the workers that live. */
   get alive(): number[] {
-    return this.master.workers.filter(({ state }) => state !== 'exited').map(({ slot }) => slot);
+    return this.#posts.filter(({ worker }) => worker.state !== 'exited').map(({ worker }) => worker.slot);
   }
 
   get served(): number {
-    return this.#served.reduce((sum, count) => sum + count, 0);
+    return this.#posts.reduce((sum, { served, servedBefore }) => sum + served + servedBefore, 0);
   }
 
   /** What the workers wrote to stderr, the last of it. */
@@ -93,24 +102,32 @@ export class Crew {
 
   /** Makes one worker slow, and every other quick. */
   slowDown(slot: number | undefined, milliseconds: number): void {
-    for (const worker of this.master.workers) {
-      const slow = worker.slot === slot ? milliseconds : 0;
-      if (this.#slow[worker.slot] === slow) continue;
-      this.#slow[worker.slot] = slow;
-      worker.send({ slow });
+    for (const post of this.#posts) {
+      const slow = post.worker.slot === slot ? milliseconds : 0;
+      if (post.slow === slow) continue;
+      post.slow = slow;
+      post.worker.send({ slow });
     }
   }
 
   facts(): WorkerReading[] {
-    return this.master.workers.map(({ slot, pid, state }) => {
+    return this.#posts.map(({ worker: { slot, pid, state }, slow, served, servedBefore }) => {
       const alive = state !== 'exited';
-      const slow = alive ? (this.#slow[slot] ?? 0) : 0;
-      return { slot, pid: pid ?? null, alive, slow, served: this.#served[slot] ?? 0 };
+      return { slot, pid: pid ?? null, alive, slow: alive ? slow : 0, served: served + servedBefore };
     });
   }
 
-  #hear({ slot }: Worker, message: unknown): void {
+  /** A worker has been started, perhaps in the place of one that has gone: it is quick, and has served nothing yet. */
+  #take(worker: Worker): void {
+    const before = this.#posts[worker.slot];
+    const servedBefore = before ? before.served + before.servedBefore : 0;
+    this.#posts[worker.slot] = { worker, served: 0, servedBefore, slow: 0 };
+    worker.stderr?.setEncoding('utf8').on('data', (text: string) => this.#stderr.push(text));
+  }
+
+  #hear(worker: Worker, message: unknown): void {
+    const post = this.#posts[worker.slot];
     const { served } = message as { served?: unknown };
-    if (typeof served === 'number') this.#served[slot] = served;
+    if (post?.worker === worker && typeof served === 'number') post.served = served;
   }
 }

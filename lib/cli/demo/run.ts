@@ -1,9 +1,10 @@
 /** One run of the demo, from the start of the workers to the last line. */
 import { setTimeout as wait } from 'node:timers/promises';
 import pc from 'picocolors';
-import { SpillwayError } from '../../errors.js';
+import type { SpillwayError } from '../../errors.js';
 import type { MasterEvents } from '../../serve/master.js';
 import { doctorCall } from '../doctor-call.js';
+import { whatIsMissing } from '../what-is-missing.js';
 import { Crew, type CrewOptions } from './crew.js';
 import { Ending } from './ending.js';
 import { renderLine } from './lines.js';
@@ -11,7 +12,7 @@ import { Load } from './load.js';
 import { type Key, Screen } from './screen.js';
 import { Observer, resultOf, type Snapshot } from './snapshot.js';
 import { renderTable } from './table.js';
-import { byHand, whatIsMissing, whatOneSees } from './words.js';
+import { byHand, whatOneSees } from './words.js';
 
 export interface DemoOptions extends CrewOptions {
   flood: boolean;
@@ -59,12 +60,6 @@ async function startCrew(options: DemoOptions, ending: Ending): Promise<Crew | u
   }
 }
 
-function allGone(): SpillwayError {
-  return new SpillwayError('ERR_SPILLWAY_WORKER', 'all workers of the demo have gone', {
-    hint: 'Somebody ended them: the messages above name the signals (SIGKILL may be the kernel, out of memory: see `dmesg`). Start the demo again.',
-  });
-}
-
 class Demo {
   readonly #options: DemoOptions;
   readonly #crew: Crew;
@@ -94,6 +89,7 @@ class Demo {
     const { master } = crew;
     master.on('worker:exit', (exit) => this.#lost(exit));
     master.on('error', (error) => this.#notice(error.message));
+    master.closed.catch((error: SpillwayError) => this.#ending.fail(error));
     const { notice } = master.group;
     if (notice) this.#notices.push(whatIsMissing(master.group.getOption('selector'), notice, doctorCall()));
   }
@@ -251,9 +247,10 @@ class Demo {
 
   #lost({ slot, pid, code, signal }: MasterEvents['worker:exit'][0]): void {
     if (this.#stopping) return;
-    this.#notice(`worker ${slot} (process ${pid}) has gone: ${signal ?? `exit code ${code}`}`);
-    if (this.#crew.alive.length === 0) this.#ending.fail(allGone());
-    else if (slot === this.#victim) this.#nextVictim();
+    this.#notice(
+      `worker ${slot} (process ${pid}) has gone: ${signal ?? `exit code ${code}`}; another follows`,
+    );
+    if (slot === this.#victim) this.#nextVictim();
   }
 
   #notice(text: string): void {

@@ -1,4 +1,4 @@
-/** The demo's sentences: what one sees, and what is missing. */
+/** The demo's sentences. */
 import type { SelectorName } from '../../group/options.js';
 import type { Snapshot } from './snapshot.js';
 
@@ -14,11 +14,6 @@ export function whatOneSees({ workers, selector, dropped }: Snapshot): string {
   if (!slow) return 'No load: ask for a page by hand, or turn the flood on.';
   const turnedAway = dropped ? ` Dropped were only those that came while every queue was full.` : '';
   return `Worker ${slow.slot} takes ${slow.slow} ms for every request. ${UNDER_FLOOD[selector]}${turnedAway}`;
-}
-
-/** One sentence about a better selector that does not work here. */
-export function whatIsMissing(selector: SelectorName, notice: string, doctor: string): string {
-  return `The selector '${selector}' is in force, because ${notice}. \`${doctor}\` says how to change that.`;
 }
 
 export function byHand(url: string): string {

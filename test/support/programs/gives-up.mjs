@@ -8,6 +8,7 @@ const master = await Master.start({
   script,
   cwd: '/',
   host: '127.0.0.1',
+  port: 0,
   workers: 2,
   stdio: 'ignore',
   ...identity,

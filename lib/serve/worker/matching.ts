@@ -1,12 +1,14 @@
 /** Whether a call of `server.listen(…)` means an inherited listener. Pure: no socket, no name service. */
 import { isIP, isIPv4, SocketAddress } from 'node:net';
-import type { InheritedListener } from './protocol.js';
+import type { InheritedListener } from '../protocol.js';
 
 /** A call of `listen()` that asks for a TCP port. */
 export interface ListenRequest {
   port: number;
   host: string | undefined;
   ipv6Only: boolean;
+  /** The program wants a port of its own. */
+  exclusive: boolean;
   signal: AbortSignal | undefined;
   callback: (() => void) | undefined;
 }
@@ -16,22 +18,34 @@ export interface ListenRequest {
  * descriptor, a handle) and for what `net.Server` is going to refuse.
  */
 export function readRequest(args: readonly unknown[]): ListenRequest | undefined {
-  const [first, second] = args;
-  const options = (
-    typeof first === 'object' && first !== null ? first : { port: first, host: second }
-  ) as Record<string, unknown>;
+  const options = readOptions(args);
   if (options._handle || options.handle || (typeof options.fd === 'number' && options.fd >= 0))
     return undefined;
   const port = readPort(options.port);
-  if (port === undefined) return undefined;
+  const { host } = options;
+  if (port === undefined || (host && typeof host !== 'string')) return undefined;
   const last = args.at(-1);
   return {
     port,
-    host: typeof options.host === 'string' && options.host !== '' ? options.host : undefined,
+    host: host ? (host as string) : undefined,
     ipv6Only: options.ipv6Only === true,
+    exclusive: Boolean(options.exclusive),
     signal: options.signal as AbortSignal | undefined,
     callback: typeof last === 'function' ? (last as () => void) : undefined,
   };
+}
+
+/** No port at all, by `listen()`, `listen(callback)` or a `port` that is null or undefined, means any: port 0. */
+function readOptions(args: readonly unknown[]): Record<string, unknown> {
+  const [first, second] = args;
+  if (args.length === 0 || typeof first === 'function') return { port: 0 };
+  if (typeof first !== 'object' || first === null)
+    return { port: first ?? 0, host: typeof second === 'string' ? second : undefined };
+  const options = first as Record<string, unknown>;
+  const any = 'port' in options && (options.port === undefined || options.port === null);
+  if (!any) return options;
+  const { fd, handle, _handle, host, ipv6Only, exclusive, signal } = options;
+  return { fd, handle, _handle, host, ipv6Only, exclusive, signal, port: 0 };
 }
 
 /** Ports may be strings, also hexadecimal ones. */
@@ -65,6 +79,17 @@ export function serves(listener: InheritedListener, address: string, ipv6Only: b
   if (asked === '0.0.0.0') return takesIpv4;
   if (bound === '0.0.0.0') return isIPv4(asked);
   return bound === '::' && (takesIpv4 || !isIPv4(asked));
+}
+
+/** Whether plain Node could not have listened on both, on one port. */
+export function overlap(
+  one: { address: string; ipv6Only: boolean },
+  other: { address: string; ipv6Only: boolean },
+): boolean {
+  const covers = ({ address, ipv6Only }: typeof one, asked: string) =>
+    (address === '::' && !(ipv6Only && isIPv4(asked))) || (address === '0.0.0.0' && isIPv4(asked));
+  const [a, b] = [canonical(one.address), canonical(other.address)];
+  return a === b || covers({ ...one, address: a }, b) || covers({ ...other, address: b }, a);
 }
 
 /** One spelling per address: IPv6 as inet_ntop(3) writes it, IPv4-mapped addresses as IPv4. */

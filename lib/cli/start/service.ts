@@ -1,0 +1,324 @@
+/** A service from its start to its end: the master, and everything by which people and the system deal with it. */
+import pc from 'picocolors';
+import { NameLock } from '../../control/lock.js';
+import { runtimeFolder } from '../../control/names.js';
+import type {
+  Controlled,
+  LineSource,
+  ReloadResult,
+  ReopenResult,
+  RestartResult,
+  ScaleResult,
+  ScaleTo,
+  ServiceStatus,
+  StopResult,
+} from '../../control/protocol.js';
+import { ControlServer } from '../../control/server.js';
+import { SpillwayError } from '../../errors.js';
+import { MAX_SLOTS } from '../../group/layout.js';
+import { type Master, serve } from '../../serve/master.js';
+import { aboutTime } from '../text.js';
+import { version } from '../version.js';
+import { type DaemonReport, logFolder, masterLog } from './daemon.js';
+import { type Log, openLog } from './log.js';
+import { narrate, urlOf } from './narrate.js';
+import { Output, OwnOutput } from './output.js';
+import type { LogPlaces, Plan } from './plan.js';
+import type { Signals } from './signals.js';
+import { Systemd } from './systemd.js';
+
+/** The exit code of a shell's child that was ended by SIGINT. */
+const INTERRUPTED = 130;
+
+/** Milliseconds for the last lines to be written. */
+const LAST_LINES = 1000;
+
+/** Milliseconds for killed workers to be gone, when the end shall be at once. */
+const AT_ONCE = 1000;
+
+/** Lines of the workers that explain a start that failed to whoever did not see them. */
+const LAST_WORDS = 20;
+
+/**
+ * Runs the service until it has ended.
+ *
+ * @throws {SpillwayError} when it could not start, or gave up. Nothing of it is left then.
+ */
+export async function runService(
+  plan: Plan,
+  signals: Signals,
+  daemon: DaemonReport | undefined,
+): Promise<void> {
+  const own = new OwnOutput(daemon && masterLog(plan));
+  const service = new Service(plan, signals, own, daemon);
+  try {
+    await service.run();
+  } catch (error) {
+    daemon?.failed(error, exitCodeOf(error), service.lastWords);
+    throw error;
+  } finally {
+    daemon?.ended();
+    await own.flush(LAST_LINES);
+    own.close();
+  }
+}
+
+/** 3: no worker came up, or none is left; 2: the options make no sense; 1: anything else. */
+export function exitCodeOf(error: unknown): number {
+  const code = error instanceof SpillwayError ? error.code : undefined;
+  if (code === 'ERR_SPILLWAY_NO_WORKER' || code === 'ERR_SPILLWAY_WORKER') return 3;
+  return code === 'ERR_SPILLWAY_OPTION_RANGE' || code === 'ERR_SPILLWAY_CONFIG' ? 2 : 1;
+}
+
+class Service implements Controlled {
+  /** What is in force; a reload puts another one in its place. */
+  #plan: Plan;
+  readonly #signals: Signals;
+  readonly #own: OwnOutput;
+  readonly #daemon: DaemonReport | undefined;
+  readonly #log: Log;
+  readonly #output: Output;
+  readonly #systemd: Systemd;
+  readonly #places: LogPlaces;
+  #master: Master | undefined;
+  #lock: NameLock | undefined;
+  #control: ControlServer | undefined;
+  #closing: Promise<void> | undefined;
+  /** How many workers there are to be when every scale() that was asked for is done. */
+  #wanted: number;
+
+  constructor(plan: Plan, signals: Signals, own: OwnOutput, daemon: DaemonReport | undefined) {
+    this.#plan = plan;
+    this.#signals = signals;
+    this.#own = own;
+    this.#daemon = daemon;
+    this.#wanted = plan.settings.instances ?? 1;
+    const { logs, outFile, errorFile, logFile, logFormat = 'text' } = plan.settings;
+    this.#places = { logs: daemon ? logFolder(plan) : logs, outFile, errorFile, logFile } as LogPlaces;
+    const onTerminal = process.stderr.isTTY === true && !daemon;
+    this.#log = openLog({
+      name: plan.name,
+      format: logFormat,
+      colours: onTerminal && pc.isColorSupported,
+      dates: !onTerminal,
+      write: (line) => own.stderr.write(Buffer.from(line)),
+    });
+    const colours = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
+    this.#output = new Output(this.#places, plan.name, own, colours, this.#log);
+    this.#systemd = new Systemd(process.env, (error) =>
+      this.#log.warn(`systemd cannot be told anything: ${error.message}`),
+    );
+  }
+
+  get lines(): LineSource {
+    return this.#output.history;
+  }
+
+  /** What the workers said last, with the slot in front. */
+  get lastWords(): string[] {
+    return this.lines.recent(LAST_WORDS, undefined).map(({ slot, text }) => `${slot} | ${text}`);
+  }
+
+  async run(): Promise<void> {
+    try {
+      this.#lock = await NameLock.claim(runtimeFolder(), this.#plan.name);
+      this.#control = await ControlServer.open(this.#lock, this);
+      this.#output.open(this.#wanted);
+      this.#signals.lead({
+        end: (signal) => void this.#end(`got ${signal}`),
+        endNow: () => void this.#endNow(),
+        reload: () => this.#quietly(this.reload({ together: false })),
+        scaleBy: (by) => this.#quietly(this.scale({ by })),
+        reopen: () => this.#quietly(this.reopen()),
+      });
+      if (this.#signals.ending) return;
+      await this.#serve();
+    } finally {
+      await this.#close();
+    }
+  }
+
+  async status(): Promise<ServiceStatus> {
+    const master = this.#running();
+    return {
+      name: this.#plan.name,
+      version: version(),
+      program: this.#plan.program,
+      config: this.#plan.configFile ?? null,
+      logs: this.#places.logs ?? null,
+      droppedLines: this.#output.lostLines,
+      ...(await master.status()),
+    };
+  }
+
+  async reload({ together }: { together: boolean }): Promise<ReloadResult> {
+    const master = this.#running();
+    const begin = performance.now();
+    this.#systemd.reloading();
+    try {
+      const next = this.#plan.configFile === undefined ? undefined : await this.#plan.again();
+      const needRestart = next ? this.#plan.needRestart(next) : [];
+      for (const note of next?.notes ?? []) this.#log.info(note);
+      if (needRestart.length > 0) {
+        this.#log.warn(
+          { needRestart },
+          `changed in the config file, but needs a restart of the master: ${needRestart.join(', ')}`,
+        );
+      }
+      const taken = next ? this.#plan.takingOver(next) : this.#plan;
+      await master.reload({ together, ...(next ? { change: taken.change } : {}) });
+      this.#plan = taken;
+      return { reloaded: true, workers: this.#wanted, after: since(begin), needRestart };
+    } finally {
+      if (!this.#closing) this.#systemd.ready(this.#inAWord());
+    }
+  }
+
+  async restart(): Promise<RestartResult> {
+    const begin = performance.now();
+    this.#log.info('restart: all workers end, then new ones start');
+    await this.#running().restart();
+    this.#log.info('restart: done');
+    return { restarted: true, workers: this.#wanted, after: since(begin) };
+  }
+
+  async scale(to: ScaleTo): Promise<ScaleResult> {
+    const master = this.#running();
+    const begin = performance.now();
+    const from = this.#wanted;
+    const wanted = 'by' in to ? from + to.by : to.workers;
+    if (wanted < 1 || wanted > MAX_SLOTS) {
+      throw new SpillwayError(
+        'ERR_SPILLWAY_OPTION_RANGE',
+        `there cannot be ${wanted} workers; there can be: 1 to ${MAX_SLOTS}`,
+        {
+          hint: '`spillway stop` ends the service.',
+        },
+      );
+    }
+    // At once, so that signals in quick succession add up.
+    this.#wanted = wanted;
+    try {
+      await master.scale(wanted);
+    } catch (error) {
+      if (this.#wanted === wanted) this.#wanted = (await master.status()).wanted;
+      throw error;
+    }
+    if (!this.#closing) this.#systemd.status(this.#inAWord());
+    return { from, to: wanted, after: since(begin) };
+  }
+
+  async stop(): Promise<StopResult> {
+    const begin = performance.now();
+    await this.#end('asked on the control socket');
+    return { stopped: true, pid: process.pid, after: since(begin) };
+  }
+
+  async reopen(): Promise<ReopenResult> {
+    const reopened = this.#own.reopen() + this.#output.reopen();
+    this.#log.info(
+      reopened === 0 ? 'there are no log files to open anew' : `${reopened} log files were opened anew`,
+    );
+    return { reopened };
+  }
+
+  async #serve(): Promise<void> {
+    const begin = performance.now();
+    const options = this.#plan.master;
+    this.#log.info(`${this.#plan.name}: starting ${counted(this.#wanted)} of ${this.#plan.program}`);
+    for (const note of this.#plan.notes) this.#log.info(note);
+    const master = serve(options);
+    this.#master = master;
+    let failure: unknown;
+    narrate(master, this.#log, (error) => error === failure);
+    master.on('worker:start', (worker) => this.#output.listen(worker));
+    try {
+      await master.ready;
+    } catch (error) {
+      failure = error;
+      if (!this.#closing) throw error;
+      // It was told to end before all were ready.
+      await this.#closing;
+      return;
+    }
+    this.#log.info(
+      { after: since(begin) },
+      `${this.#plan.name} is ready after ${aboutTime(since(begin))}: ${counted(this.#wanted)}, process ${process.pid}`,
+    );
+    this.#systemd.ready(this.#inAWord());
+    this.#daemon?.ready({
+      name: this.#plan.name,
+      pid: process.pid,
+      logs: logFolder(this.#plan),
+      urls: master.groups.map(urlOf),
+    });
+    try {
+      await master.closed;
+    } catch (error) {
+      failure = error;
+      throw error;
+    }
+    await this.#closing;
+  }
+
+  #end(why: string): Promise<void> {
+    if (this.#closing) return this.#closing;
+    this.#log.info(`${this.#plan.name} ends: ${why}`);
+    this.#systemd.stopping();
+    this.#closing = this.#master?.close() ?? Promise.resolve();
+    // run() tells the reason of a failure.
+    this.#closing.catch(() => {});
+    return this.#closing;
+  }
+
+  async #endNow(): Promise<void> {
+    this.#log.warn('ends at once');
+    const late = setTimeout(() => process.exit(INTERRUPTED), AT_ONCE);
+    await this.#master?.close({ timeout: 0 }).catch(() => {});
+    clearTimeout(late);
+    process.exit(INTERRUPTED);
+  }
+
+  /** The order counts: the socket file goes while the name is still ours. */
+  async #close(): Promise<void> {
+    // What made the start fail may have left a master.
+    await this.#master?.close().catch(() => {});
+    this.#systemd.close();
+    await this.#control?.close();
+    this.#lock?.release();
+    if (this.#closing) this.#log.info(`${this.#plan.name} has ended`);
+    await this.#output.close(LAST_LINES);
+  }
+
+  #running(): Master {
+    if (this.#master && !this.#closing) return this.#master;
+    if (this.#master && this.#closing) {
+      throw new SpillwayError('ERR_SPILLWAY_CONTROL', `'${this.#plan.name}' is ending`, {
+        hint: 'Wait until it has ended.',
+      });
+    }
+    throw new SpillwayError('ERR_SPILLWAY_CONTROL', `'${this.#plan.name}' is just starting`, {
+      hint: 'Try again.',
+    });
+  }
+
+  /** What a signal has asked for has nobody to tell of a failure but the log; what the master logs itself is said once. */
+  #quietly(done: Promise<unknown>): void {
+    done.catch((error: Error) => {
+      if ((error as SpillwayError).code === 'ERR_SPILLWAY_RELOAD') return;
+      this.#log.error({ code: (error as SpillwayError).code }, error.message);
+    });
+  }
+
+  #inAWord(): string {
+    return `serving with ${counted(this.#wanted)}`;
+  }
+}
+
+function counted(workers: number): string {
+  return workers === 1 ? '1 worker' : `${workers} workers`;
+}
+
+function since(begin: number): number {
+  return Math.round(performance.now() - begin);
+}

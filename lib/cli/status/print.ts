@@ -1,0 +1,150 @@
+/** A service's state as text. Pure: a status and the width of the terminal in, text out. */
+import Table from 'cli-table3';
+import type { Colors } from 'picocolors/types.js';
+import type { ServiceStatus } from '../../control/protocol.js';
+import { aboutSize, aboutTime, wrapped } from '../text.js';
+
+type WorkerRow = ServiceStatus['workers'][number];
+type PortRow = ServiceStatus['ports'][number];
+
+const UNKNOWN = '–';
+
+/** Frames cost columns that a narrow terminal needs. */
+const PLAIN = {
+  ...Object.fromEntries(
+    ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right'].map(
+      (part) => [part, ''],
+    ),
+  ),
+  ...Object.fromEntries(
+    ['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map((part) => [part, '']),
+  ),
+  middle: '  ',
+};
+
+export function printStatus(status: ServiceStatus, columns: number, colours: Colors): string {
+  const width = columns - 1;
+  return `${[
+    ...headOf(status, width, colours),
+    '',
+    workerTable(status, colours),
+    ...reasonsOf(status.workers, width, colours),
+    '',
+    ...(status.ports.length === 0
+      ? ['no port is open yet']
+      : [portTable(status.ports), ...noticesOf(status.ports, width, colours)]),
+    '',
+  ].join('\n')}`;
+}
+
+function headOf(
+  { name, state, pid, uptime, wanted, workers, ...rest }: ServiceStatus,
+  width: number,
+  c: Colors,
+): string[] {
+  const serving = workers.filter((worker) => worker.state === 'running').length;
+  const paint = state === 'running' && serving === wanted ? c.green : c.yellow;
+  const lines = [
+    `${c.bold(name)}  ${paint(state)}  ${serving} of ${wanted} workers serve  up ${aboutTime(uptime)}  process ${pid}  spillway ${rest.version}`,
+    ...wrapped(rest.program, width),
+  ];
+  if (rest.config !== null) lines.push(`config ${rest.config}`);
+  if (rest.logs !== null) lines.push(`logs   ${rest.logs}`);
+  if (rest.droppedLines > 0)
+    lines.push(c.yellow(`${rest.droppedLines} lines of output could not be written`));
+  return lines;
+}
+
+const STATE_COLOURS: Partial<Record<WorkerRow['state'], 'green' | 'yellow' | 'red'>> = {
+  running: 'green',
+  starting: 'yellow',
+  closed: 'yellow',
+  draining: 'yellow',
+  restarting: 'yellow',
+  stuck: 'red',
+  failed: 'red',
+};
+
+function workerTable({ workers, ports }: ServiceStatus, c: Colors): string {
+  const head = ['worker', 'state', 'pid', 'uptime', 'restarts', 'cpu', 'memory', 'queue', 'chosen'];
+  const table = new Table({
+    chars: PLAIN,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+    head: head.map((text) => c.dim(text)),
+    colAligns: ['right', 'left', ...Array.from({ length: 7 }, () => 'right' as const)],
+  });
+  const shown = new Set<number>();
+  for (const worker of workers) {
+    const paint = STATE_COLOURS[worker.state];
+    // The queues belong to the slot, which two workers share during a reload.
+    const queues = shown.has(worker.slot) ? undefined : queuesOf(worker.slot, ports);
+    shown.add(worker.slot);
+    table.push([
+      worker.slot,
+      paint ? c[paint](worker.state) : worker.state,
+      worker.pid ?? UNKNOWN,
+      worker.uptime === null ? UNKNOWN : aboutTime(worker.uptime),
+      worker.restarts > 0 ? c.yellow(String(worker.restarts)) : worker.restarts,
+      worker.cpu === null ? UNKNOWN : `${Math.round(worker.cpu)}%`,
+      worker.memory === null ? UNKNOWN : aboutSize(worker.memory),
+      queues ? `${queues.queue}/${queues.limit}` : UNKNOWN,
+      queues?.chosen ?? UNKNOWN,
+    ]);
+  }
+  return trimmed(table);
+}
+
+/** A slot's sum over all ports. */
+function queuesOf(
+  slot: number,
+  ports: PortRow[],
+): { queue: number; limit: number; chosen: number | null } | undefined {
+  const sockets = ports.flatMap((port) => port.sockets.filter((socket) => socket.slot === slot));
+  if (sockets.length === 0) return undefined;
+  const sum = (values: number[]) => values.reduce((total, each) => total + each, 0);
+  return {
+    queue: sum(sockets.map(({ queue }) => queue)),
+    limit: sum(sockets.map(({ limit }) => limit)),
+    chosen: sockets.some(({ chosen }) => chosen === null)
+      ? null
+      : sum(sockets.map(({ chosen }) => chosen ?? 0)),
+  };
+}
+
+/** Why a worker is not there, or was started again: what one looks at this table for. */
+function reasonsOf(workers: WorkerRow[], width: number, c: Colors): string[] {
+  return workers
+    .filter(({ reason }) => reason !== null)
+    .flatMap(({ slot, reason }) => wrapped(`worker ${slot}, last end: ${reason}`, width).map(c.yellow));
+}
+
+function portTable(ports: PortRow[]): string {
+  const table = new Table({
+    chars: PLAIN,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+    head: ['port', 'selector', 'redirected', 'dropped', 'reset', 'migrated'],
+    colAligns: ['left', 'left', 'right', 'right', 'right', 'right'],
+  });
+  for (const { address, family, port, selector, redirected, dropped, reset, migrated } of ports) {
+    const where = family === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+    table.push([where, selector, redirected ?? UNKNOWN, dropped ?? UNKNOWN, reset ?? UNKNOWN, migrated]);
+  }
+  return trimmed(table);
+}
+
+function noticesOf(ports: PortRow[], width: number, c: Colors): string[] {
+  const notices = new Set(
+    ports.flatMap(({ notice, selector }) => (notice === null ? [] : [`selector ${selector}: ${notice}`])),
+  );
+  return [...notices].flatMap((notice) => wrapped(notice, width).map(c.dim));
+}
+
+/** Without the spaces that fill up the last column. */
+function trimmed(table: { toString(): string }): string {
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .filter((line) => line !== '')
+    .join('\n');
+}

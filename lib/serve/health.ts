@@ -1,0 +1,113 @@
+/** Sees workers that are alive and do not react: a stuck event loop, or a process that was stopped. */
+import { readFileSync } from 'node:fs';
+import type { WorkerProcess } from './worker-process.js';
+
+/** Milliseconds between looks at where the event loops are: reads of shared memory, no system call. */
+const LOOK_EVERY = 50;
+
+/** Milliseconds between looks at whether a process is stopped: one read of /proc for each. */
+const PROC_EVERY = 500;
+
+/** What one look at a worker sees. */
+export interface Look {
+  /** Where its event loop is, and since when (CLOCK_MONOTONIC, milliseconds); undefined for programs without it. */
+  loop: { state: 'silent' | 'waiting' | 'running'; since: number } | undefined;
+  /** Since when the process has been seen stopped by a signal; undefined: it is not. */
+  stoppedSince: number | undefined;
+  now: number;
+}
+
+/**
+ * For how many milliseconds it has not reacted. A loop that waits for something to happen does, one that has not turned yet
+ * is still loading its program. Pure.
+ */
+export function unresponsiveFor({ loop, stoppedSince, now }: Look): number {
+  const running = loop?.state === 'running' ? now - loop.since : 0;
+  const stopped = stoppedSince === undefined ? 0 : now - stoppedSince;
+  return Math.max(0, running, stopped);
+}
+
+export interface HealthOptions {
+  /** Milliseconds; `hangTimeout` 0: never. */
+  stuckAfter: number;
+  hangTimeout: number;
+  /** Who is watched, at this moment. */
+  workers: () => Iterable<WorkerProcess>;
+  /** Whether connections wait at a worker's listeners: a stopped process is then looked for at every look. */
+  hasQueue: (worker: WorkerProcess) => boolean;
+  /** It is stuck, or no more. */
+  changed: (worker: WorkerProcess, stuck: boolean, why: string) => void;
+  /** It has been stuck for the hang's time. Called once for each worker. */
+  hung: (worker: WorkerProcess, why: string) => void;
+}
+
+export class Health {
+  readonly #options: HealthOptions;
+  readonly #timer: NodeJS.Timeout;
+  readonly #stoppedSince = new WeakMap<WorkerProcess, number>();
+  readonly #hung = new WeakSet<WorkerProcess>();
+  #lastLook = monotonic();
+  #lastProc = 0;
+
+  constructor(options: HealthOptions) {
+    this.#options = options;
+    const every = Math.min(LOOK_EVERY, Math.max(1, options.stuckAfter / 2));
+    this.#timer = setInterval(() => this.#look(), every);
+    this.#timer.unref();
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    const now = monotonic();
+    // When this process itself was late, or the machine was, the workers have had no chance to be better.
+    const late = now - this.#lastLook - LOOK_EVERY > this.#options.stuckAfter / 2;
+    this.#lastLook = now;
+    if (late) return;
+    const proc = now - this.#lastProc >= PROC_EVERY;
+    if (proc) this.#lastProc = now;
+    for (const worker of this.#options.workers()) this.#judge(worker, now, proc);
+  }
+
+  #judge(worker: WorkerProcess, now: number, proc: boolean): void {
+    const { stuckAfter, hangTimeout, changed, hung, hasQueue } = this.#options;
+    const loop = worker.hints?.read();
+    const suspect = worker.stuck || this.#stoppedSince.has(worker);
+    if (proc || suspect || hasQueue(worker)) this.#noteStopped(worker, now);
+    const stoppedSince = this.#stoppedSince.get(worker);
+    const time = unresponsiveFor({ loop, stoppedSince, now });
+    const why = stoppedSince === undefined ? 'its event loop is stuck' : 'its process is stopped';
+    const stuck = time > stuckAfter;
+    if (stuck !== worker.stuck) {
+      worker.stuck = stuck;
+      changed(worker, stuck, why);
+    }
+    if (hangTimeout > 0 && time > hangTimeout && !this.#hung.has(worker)) {
+      this.#hung.add(worker);
+      hung(worker, `${why} for ${Math.round(time / 1000)} s`);
+    }
+  }
+
+  #noteStopped(worker: WorkerProcess, now: number): void {
+    if (!isStopped(worker.pid)) this.#stoppedSince.delete(worker);
+    else if (!this.#stoppedSince.has(worker)) this.#stoppedSince.set(worker, now);
+  }
+}
+
+/** Milliseconds of CLOCK_MONOTONIC. */
+function monotonic(): number {
+  return Number(process.hrtime.bigint() / 1000n) / 1000;
+}
+
+/** Stopped by a signal or a tracer: the states T and t of /proc/PID/stat (proc_pid_stat(5)). */
+function isStopped(pid: number | undefined): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The name in parentheses may contain anything.
+    return /^[Tt]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return false;
+  }
+}

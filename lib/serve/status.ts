@@ -1,0 +1,113 @@
+/** What a running master tells of itself. */
+import type { SelectorName } from '../group/options.js';
+import type { Port } from './port.js';
+import type { Usage } from './process-usage.js';
+import type { Slot } from './slot.js';
+import type { WorkerProcess, WorkerState } from './worker-process.js';
+
+export type MasterState = 'starting' | 'running' | 'reloading' | 'stopping' | 'stopped';
+
+export interface WorkerStatus {
+  slot: number;
+  pid: number | null;
+  /** Besides the worker's own states: `stuck`; and of a slot without a worker: `restarting`, `failed`, `stopped`. */
+  state: WorkerState | 'stuck' | 'restarting' | 'failed' | 'stopped';
+  /** Milliseconds since its start. */
+  uptime: number | null;
+  /** How often the slot's worker has been started again by itself. */
+  restarts: number;
+  /** Percent of one CPU. */
+  cpu: number | null;
+  /** Resident bytes. */
+  memory: number | null;
+  /** Why the slot's last worker has gone, or could not start. */
+  reason: string | null;
+}
+
+export interface SocketStatus {
+  slot: number;
+  /** Connections that wait to be accepted. */
+  queue: number;
+  limit: number;
+  enabled: boolean;
+  /** Connections it was given, those of leaving siblings included; null below `ebpf`. */
+  chosen: number | null;
+}
+
+export interface PortStatus {
+  address: string;
+  family: 4 | 6;
+  port: number;
+  selector: SelectorName;
+  /** Why not a better selector. */
+  notice: string | null;
+  /** Whether the owner of the master asked for it, and not the program. */
+  declared: boolean;
+  /** Null below `ebpf`. */
+  redirected: number | null;
+  dropped: number | null;
+  reset: number | null;
+  migrated: number;
+  sockets: SocketStatus[];
+}
+
+export interface MasterStatus {
+  pid: number;
+  state: MasterState;
+  /** Milliseconds. */
+  uptime: number;
+  /** How many workers there are to be. */
+  wanted: number;
+  workers: WorkerStatus[];
+  ports: PortStatus[];
+}
+
+/** A slot without a worker. */
+export function slotStatus(slot: Slot): WorkerStatus {
+  const { number, isRestarting, failed, restarts, lastReason } = slot;
+  const state = isRestarting ? 'restarting' : failed ? 'failed' : 'stopped';
+  return {
+    slot: number,
+    pid: null,
+    state,
+    uptime: null,
+    restarts,
+    cpu: null,
+    memory: null,
+    reason: failed?.message ?? lastReason ?? null,
+  };
+}
+
+export function workerStatus(worker: WorkerProcess, slot: Slot, usage: Usage | undefined): WorkerStatus {
+  return {
+    slot: worker.slot,
+    pid: worker.pid ?? null,
+    state: worker.stuck && worker.state === 'running' ? 'stuck' : worker.state,
+    uptime: performance.now() - worker.startedAt,
+    restarts: slot.restarts,
+    cpu: usage?.cpu ?? null,
+    memory: usage?.memory ?? null,
+    reason: slot.lastReason ?? null,
+  };
+}
+
+export function portStatus({ group, declared }: Port): PortStatus {
+  const { address, selector, redirected, dropped, reset, migrated, sockets } = group.stats();
+  return {
+    ...address,
+    selector,
+    notice: group.notice ?? null,
+    declared,
+    redirected,
+    dropped,
+    reset,
+    migrated,
+    sockets: sockets.map(({ slot, queue, limit, enabled, chosen }) => ({
+      slot,
+      queue,
+      limit,
+      enabled,
+      chosen: chosen ? chosen.syn + chosen.cookieAck + chosen.migration : null,
+    })),
+  };
+}

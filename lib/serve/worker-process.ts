@@ -1,0 +1,397 @@
+/** One worker process, from its launch to its exit, as the master sees it. */
+import type { ChildProcess, Serializable } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+import { SpillwayError } from '../errors.js';
+import type { NativeHints } from '../native.js';
+import { reportAt } from './launch.js';
+import { type DrainReason, type FromWorker, isOurs, type ToWorker, toWorker } from './protocol.js';
+
+/**
+ * `starting`: not ready yet; `running`: takes connections; `closed`: alive, but its program has closed its servers;
+ * `draining`: finishes what it has, and ends; `exited`: gone.
+ */
+export type WorkerState = 'starting' | 'running' | 'closed' | 'draining' | 'exited';
+
+/** What users of a master see of a worker. */
+export interface Worker {
+  readonly slot: number;
+  /** Undefined only if the process could not be started. */
+  readonly pid: number | undefined;
+  readonly state: WorkerState;
+  /** The ends of the worker's standard streams that were asked for as 'pipe'. */
+  readonly stdin: Writable | null;
+  readonly stdout: Readable | null;
+  readonly stderr: Readable | null;
+  /** Sends a message to a Node program, which gets it by `process.on('message')`. False if it could not be sent. */
+  send(message: Serializable): boolean;
+  /** Sends a signal; false if it could not be sent: the worker has exited, or the master may not (kill(2)). */
+  kill(signal?: NodeJS.Signals): boolean;
+}
+
+interface Events {
+  /** The state has changed, or what it listens on, except by its exit. */
+  state: [];
+  /** It has become ready, for the first and only time. */
+  ready: [];
+  /** It listens on the port of that id, or no more because its program has closed the server. */
+  listening: [id: number];
+  closed: [id: number];
+  /** The process is gone and its launcher's report has been read; its last messages may still be on the way. */
+  exit: [code: number | null, signal: NodeJS.Signals | null];
+  message: [message: Serializable, handle: unknown];
+  /** What the worker did with a connection that was handed over. */
+  answer: [connection: number, accepted: boolean];
+  /** No message and no answer will come any more. May be emitted twice. */
+  disconnect: [];
+}
+
+/** What makes a worker ready. */
+export interface Readiness {
+  /** The program has the preload and speaks through the IPC channel. */
+  isNode: boolean;
+  /** Its program says so. */
+  waits: boolean;
+  /** Otherwise: it listens on all of these ports, or on any if there is none. */
+  ports: readonly number[];
+  /** How many listeners it was given at its start. */
+  listeners: number;
+}
+
+/** How long an end may take, in milliseconds: until SIGTERM, and from there to SIGKILL. */
+export interface Patience {
+  drain: number;
+  kill: number;
+}
+
+/** Milliseconds after SIGKILL; a process that lives then cannot be ended, or hangs in the kernel. */
+const AFTER_SIGKILL = 3000;
+
+/** Milliseconds beyond a drain's limit until the worker must have said that it is done. */
+const LATE = 500;
+
+export class WorkerProcess extends EventEmitter<Events> implements Worker {
+  readonly slot: number;
+  /** The memory it beats in; undefined for programs without the preload. It is closed with the exit. */
+  readonly hints: NativeHints | undefined;
+  /** When it was started, and became ready, by performance.now(). */
+  readonly startedAt = performance.now();
+  readyAt: number | undefined;
+  /** Set by whoever watches over it: it is alive and does not react. */
+  stuck = false;
+  readonly #child: ChildProcess;
+  readonly #readiness: Readiness;
+  readonly #listening = new Set<number>();
+  #state: WorkerState = 'starting';
+  /** Ports that the program listened on behind the master's back: the usual reason for never being ready. */
+  readonly #elsewhere = new Set<number>();
+  #report = '';
+  #reportEnded = false;
+  #killError: Error | undefined;
+  #end: { code: number | null; signal: NodeJS.Signals | null } | undefined;
+  #ending: Promise<void> | undefined;
+  #hurry: (() => void) | undefined;
+  #drained: (() => void) | undefined;
+
+  constructor(slot: number, child: ChildProcess, readiness: Readiness, hints?: NativeHints) {
+    super();
+    // One listener per slot's keeper, port and waiting promise.
+    this.setMaxListeners(0);
+    this.slot = slot;
+    this.hints = hints;
+    this.#child = child;
+    this.#readiness = readiness;
+    child.on('exit', (code, signal) => this.#exited(code, signal));
+    child.on('error', (error) => this.#failed(error));
+    child.on('message', (message, handle) => {
+      if (readiness.waits && message === 'ready') this.#becomeReady();
+      this.emit('message', message, handle);
+    });
+    (child as EventEmitter).on(
+      'internalMessage',
+      (message) => isOurs(message) && this.#hear(message as FromWorker),
+    );
+    child.on('disconnect', () => this.emit('disconnect'));
+    // Without descriptors for it there is no pipe; 'error' follows then.
+    const report = child.stdio?.[reportAt(readiness.listeners)] as Readable | undefined;
+    report?.setEncoding('utf8');
+    report?.on('data', (text: string) => {
+      this.#report += text;
+    });
+    report?.on('close', () => this.#launched());
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  get stdin(): Writable | null {
+    return this.#child.stdin;
+  }
+
+  get stdout(): Readable | null {
+    return this.#child.stdout;
+  }
+
+  get stderr(): Readable | null {
+    return this.#child.stderr;
+  }
+
+  get isReady(): boolean {
+    return this.readyAt !== undefined;
+  }
+
+  /** Whether it takes what arrives at its listener of that port; a program other than Node's is believed to. */
+  serves(port: number): boolean {
+    if (this.#state === 'draining' || this.#state === 'exited') return false;
+    return this.#readiness.isNode ? this.#listening.has(port) : this.isReady;
+  }
+
+  /** How the process ended. */
+  get ending(): { code: number | null; signal: NodeJS.Signals | null } {
+    return this.#end ?? { code: null, signal: null };
+  }
+
+  /** Fulfilled when it accepts from no listener any more: it has closed them all, or is gone. */
+  quiet(): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => {
+        const mayAccept = this.#readiness.isNode ? this.#listening.size > 0 || !this.isReady : true;
+        if (this.#state !== 'exited' && mayAccept) return;
+        this.off('closed', look).off('exit', look);
+        resolve();
+      };
+      this.on('closed', look).on('exit', look);
+      look();
+    });
+  }
+
+  /** Whether a connection to that port can be handed to it. */
+  canTake(port: number): boolean {
+    return this.#readiness.isNode && !this.stuck && this.#child.connected && this.serves(port);
+  }
+
+  send(message: Serializable): boolean {
+    if (!this.#child.connected) return false;
+    // A worker that dies meanwhile is reported by its exit.
+    return this.#child.send(message, () => {});
+  }
+
+  /** A message to the worker itself, not to its program. False when it cannot be spoken to. */
+  tell(message: ToWorker): boolean {
+    return this.#readiness.isNode && this.send(message as unknown as Serializable);
+  }
+
+  /** Sends the TCP handle of a connection, which stays the caller's as well; an `answer` or `disconnect` follows. */
+  hand(connection: number, port: number, handle: unknown): void {
+    this.#child.send(toWorker({ event: 'connection', connection, id: port }), handle as never, () => {});
+  }
+
+  kill(signal: NodeJS.Signals = 'SIGTERM'): boolean {
+    return this.#child.kill(signal);
+  }
+
+  /**
+   * Ends it: a Node program that is ready is asked to drain first, then comes SIGTERM, then SIGKILL. Other programs drain on
+   * SIGTERM. Called again it changes nothing; {@link hurryAway} may follow.
+   *
+   * @returns fulfilled when the process is gone.
+   * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when it cannot be ended.
+   */
+  end(reason: DrainReason, patience: Patience): Promise<void> {
+    this.#ending ??= this.#drainAndEnd(reason, patience);
+    return this.#ending;
+  }
+
+  /** Kills it, whether or not it has been told to end. */
+  hurryAway(): void {
+    this.#hurry?.();
+    if (this.#end === undefined) this.kill('SIGKILL');
+  }
+
+  /** Why the worker is not ready, for an error message: "worker 0 (process 123) …". */
+  whyNotReady(): SpillwayError {
+    const name = `worker ${this.slot} (process ${this.pid ?? 'not started'})`;
+    const ports = [...this.#elsewhere].map((port) => (port === 0 ? 'any free port (0)' : `port ${port}`));
+    const elsewhere = ports.length === 0 ? '' : `; it asked for ${ports.join(', ')} instead`;
+    const what = this.#readiness.waits ? 'said that it is ready' : 'listened';
+    const hint =
+      ports.length === 0
+        ? 'The output of the program may say why.'
+        : 'Let the program listen on the port in the environment variable PORT.';
+    if (this.#report !== '') return new SpillwayError('ERR_SPILLWAY_WORKER', `${name}: ${this.#report}`);
+    if (!this.#end) {
+      const missing = this.#readiness.waits ? 'has not said that it is ready' : 'does not listen';
+      return new SpillwayError('ERR_SPILLWAY_WORKER', `${name} ${missing}${elsewhere}`, { hint });
+    }
+    return new SpillwayError(
+      'ERR_SPILLWAY_WORKER',
+      `${name} ${this.howEnded()} before it ${what}${elsewhere}`,
+      {
+        hint,
+      },
+    );
+  }
+
+  /** Half a sentence: how its process came to its end. */
+  howEnded(): string {
+    if (!this.#end) return 'has not ended';
+    const { code, signal } = this.#end;
+    return signal === null ? `exited with code ${code}` : `was ended by ${signal}`;
+  }
+
+  /** Why it lives after SIGKILL, as far as that is known. */
+  #whyNotEnded(): SpillwayError {
+    const reason = this.#killError ? `cannot be ended: ${this.#killError.message}` : 'did not end on SIGKILL';
+    return new SpillwayError('ERR_SPILLWAY_WORKER', `worker ${this.slot} (process ${this.pid}) ${reason}`, {
+      cause: this.#killError,
+      hint: 'End it by hand; it holds the port. A master needs CAP_KILL to end workers of another user.',
+    });
+  }
+
+  /** It asked for a port that was not declared: a reason why it never listens on those that were. */
+  noteElsewhere(port: number): void {
+    this.#elsewhere.add(port);
+  }
+
+  #hear(message: FromWorker): void {
+    switch (message.event) {
+      case 'listening':
+        this.#listening.add(message.id);
+        this.#listens(message.id);
+        break;
+      case 'closed':
+        this.#listening.delete(message.id);
+        if (this.#listening.size === 0 && this.#state === 'running') this.#become('closed');
+        else this.#changed();
+        this.emit('closed', message.id);
+        break;
+      case 'elsewhere':
+        this.#elsewhere.add(message.port);
+        break;
+      case 'ready':
+        if (this.#readiness.waits) this.#becomeReady();
+        break;
+      case 'accepted':
+      case 'refused':
+        this.emit('answer', message.connection, message.event === 'accepted');
+        break;
+      case 'drained':
+        this.#drained?.();
+        break;
+    }
+  }
+
+  #listens(id: number): void {
+    if (this.#state === 'closed') this.#become('running');
+    else this.#changed();
+    this.emit('listening', id);
+    const { waits, ports } = this.#readiness;
+    if (!waits && ports.every((port) => this.#listening.has(port))) this.#becomeReady();
+  }
+
+  #becomeReady(): void {
+    if (this.readyAt !== undefined || this.#state !== 'starting') return;
+    this.readyAt = performance.now();
+    this.#become('running');
+    this.emit('ready');
+  }
+
+  #become(state: WorkerState): void {
+    // The last messages of a worker may be read after its exit.
+    if (this.#state === 'exited' || this.#state === state) return;
+    this.#state = state;
+    this.emit('state');
+  }
+
+  #changed(): void {
+    if (this.#state !== 'exited') this.emit('state');
+  }
+
+  /** The launcher has become the program, or has failed and said why. */
+  #launched(): void {
+    this.#reportEnded = true;
+    if (this.#report === '' && !this.#readiness.isNode && !this.#end) this.#becomeReady();
+    this.#finish();
+  }
+
+  /** A process that cannot be started, which has no 'exit', or a signal that cannot be sent; messages have callbacks. */
+  #failed(error: Error): void {
+    if (this.pid !== undefined) {
+      this.#killError = error;
+      return;
+    }
+    this.#report = `cannot be started: ${error.message}`;
+    this.#reportEnded = true;
+    this.#exited(null, null);
+  }
+
+  #exited(code: number | null, signal: NodeJS.Signals | null): void {
+    this.#end = { code, signal };
+    this.#endGroup();
+    this.#finish();
+  }
+
+  /** What the program started and left behind in its process group goes with it, as with a service of systemd. */
+  #endGroup(): void {
+    if (this.pid === undefined) return;
+    try {
+      process.kill(-this.pid, 'SIGKILL');
+    } catch {
+      // Nobody was left, which is the usual case.
+    }
+  }
+
+  #finish(): void {
+    if (!this.#end || !this.#reportEnded || this.#state === 'exited') return;
+    this.#state = 'exited';
+    this.stuck = false;
+    this.hints?.close();
+    this.emit('exit', this.#end.code, this.#end.signal);
+    // Node tells nothing of a channel that ends before a handle has been acknowledged. What the worker wrote is in the
+    // channel by now, and has been read after one whole turn of the event loop; this one may be over halfway.
+    setImmediate(() => setImmediate(() => this.emit('disconnect')));
+  }
+
+  async #drainAndEnd(reason: DrainReason, { drain, kill }: Patience): Promise<void> {
+    if (this.#state === 'exited') return;
+    const exit = new Promise<void>((resolve) => this.once('exit', () => resolve()));
+    const hurried = new Promise<void>((resolve) => {
+      this.#hurry = resolve;
+    });
+    const over = Promise.race([exit, hurried]);
+    const drains = this.isReady && this.#readiness.isNode && drain > 0;
+    let patience = kill;
+    if (drains) {
+      const drained = new Promise<void>((resolve) => {
+        this.#drained = resolve;
+      });
+      const heard = this.tell(toWorker({ event: 'drain', reason, limit: drain }));
+      this.#become('draining');
+      if (heard) await within(drain + LATE, Promise.race([drained, over]));
+    } else {
+      if (this.isReady && !this.#readiness.isNode) patience = Math.max(drain, kill);
+      this.#become('draining');
+    }
+    if (this.#end === undefined) this.kill('SIGTERM');
+    await within(patience, over);
+    if (this.#end === undefined) this.kill('SIGKILL');
+    await within(AFTER_SIGKILL, exit);
+    if (this.#end === undefined) throw this.#whyNotEnded();
+    await exit;
+  }
+}
+
+/** Fulfilled with it, or after so many milliseconds. */
+async function within(milliseconds: number, promise: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, milliseconds);
+  });
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,140 @@
+/**
+ * The listeners of this process: what the worker inherited, and what the master has given since.
+ *
+ * A server always gets a duplicate. The descriptor itself stays open, so that a program can close its server and listen
+ * again. The listener's handle is used the way `node:cluster` uses it (`_handle`, `onconnection`): its `close` is the one
+ * place that every way of closing a server goes through, and its `onconnection` makes a connection that the master hands
+ * over indistinguishable from an accepted one.
+ */
+import { closeSync } from 'node:fs';
+import type { Server } from 'node:net';
+import { type NativeSocket, native } from '../../native.js';
+import { fromWorker, type InheritedListener } from '../protocol.js';
+import { onMessage, type Send } from './link.js';
+import { type ListenRequest, overlap, serves } from './matching.js';
+
+/** The parts of Node's TCP handle that are used. */
+export interface Handle {
+  close(callback?: () => void): void;
+  getsockname(name: object): number;
+  onconnection?(status: number, client: Handle): void;
+}
+
+/** One server at a time listens on it. */
+export interface Listener extends InheritedListener {
+  handle?: Handle;
+  /** What the server that listens on it had asked for. */
+  taken?: { address: string; ipv6Only: boolean };
+  server?: Server;
+}
+
+export const handleOf = (server: Server): Handle | null =>
+  (server as unknown as { _handle: Handle | null })._handle;
+
+export class Listeners {
+  readonly #all: Listener[];
+  readonly #send: Send;
+
+  constructor(inherited: readonly InheritedListener[], send: Send) {
+    this.#all = inherited.map((listener) => ({ ...listener }));
+    this.#send = send;
+    onMessage('connection', ({ connection, id }, client) => this.#handOver(connection, id, client as Handle));
+  }
+
+  get all(): readonly Listener[] {
+    return this.#all;
+  }
+
+  /**
+   * What the master has given. Undefined when it is one that a server of this process listens on already, under another
+   * of its addresses.
+   */
+  add(listener: InheritedListener): Listener | undefined {
+    const known = this.#all.find(({ id }) => id === listener.id);
+    if (known?.handle) {
+      closeSync(listener.fd);
+      return undefined;
+    }
+    if (known) this.drop(known);
+    const added = { ...listener };
+    this.#all.push(added);
+    return added;
+  }
+
+  /** The master has taken it out of the group. Nobody listens on it. */
+  drop(listener: Listener): void {
+    this.#all.splice(this.#all.indexOf(listener), 1);
+    closeSync(listener.fd);
+  }
+
+  /** One that nobody listens on and that serves the request, which has been resolved to these addresses. */
+  free({ port, host, ipv6Only }: ListenRequest, addresses: readonly string[]): Listener | undefined {
+    const onPort = this.#all.filter((each) => each.port === port && !each.handle);
+    return (
+      onPort.find((each) => host !== undefined && each.host === host) ??
+      onPort.find((each) => addresses.some((address) => serves(each, address, ipv6Only)))
+    );
+  }
+
+  /** Whether a server of this process listens already on what the request means, so that plain Node would refuse it. */
+  conflicts({ port, ipv6Only }: ListenRequest, addresses: readonly string[]): boolean {
+    return this.#all.some(
+      ({ port: bound, taken }) =>
+        bound === port && taken && addresses.some((address) => overlap(taken, { address, ipv6Only })),
+    );
+  }
+
+  /**
+   * Another name for the listener, for whoever is going to listen on it, and the limit of its queue. The limit it has
+   * now is the slot's, also after it was changed while the program ran. Undefined when the master has taken the
+   * listener out of the group: it must not come back beside its successor.
+   */
+  duplicate({ fd }: Listener): { fd: number; limit: number } | undefined {
+    const duplicate: NativeSocket = new (native().Socket)('duplicate', fd);
+    const queue = duplicate.acceptQueue();
+    if (queue) return { fd: duplicate.release(), limit: queue.limit };
+    duplicate.close();
+    return undefined;
+  }
+
+  /** From now on this handle is the listener's, until it is closed. */
+  occupy(listener: Listener, handle: Handle, taken: NonNullable<Listener['taken']>, server?: Server): void {
+    Object.assign(listener, { handle, taken, ...(server && { server }) });
+    const close = handle.close;
+    const release = () => {
+      if (listener.handle !== handle) return;
+      delete listener.handle;
+      delete listener.taken;
+      delete listener.server;
+      this.#send(fromWorker({ event: 'closed', id: listener.id }));
+    };
+    handle.close = function (this: Handle, ...args) {
+      release();
+      return close.apply(this, args);
+    };
+    this.#send(fromWorker({ event: 'listening', id: listener.id }));
+  }
+
+  /** Connections from a leaving sibling's queue come with a message, and go where accepted ones go. */
+  #handOver(connection: number, id: number, client: Handle | undefined): void {
+    const handle = this.#all.find((listener) => listener.id === id)?.handle;
+    if (client && handle?.onconnection) {
+      // The answer comes first: from here on the connection is the program's, even if its handler throws.
+      this.#send(fromWorker({ event: 'accepted', connection }));
+      handle.onconnection(0, client);
+    } else {
+      client?.close();
+      this.#send(fromWorker({ event: 'refused', connection }));
+    }
+  }
+}
+
+/** For a descriptor that an exception leaves to nobody. */
+export function closingOnError<T>(fd: number, use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// What a process asks the kernel for about itself. No N-API, no policy.
+#pragma once
+
+#include <sys/types.h>
+
+#include "result.h"
+
+namespace spillway::process {
+
+// From here on the kernel kills this process when its parent ends; false when the parent is not `parent`,
+// which also stands for one that has already gone. What ends is, to be exact, the parent's thread that made
+// this process, and the wish is lost with the thread that calls this (prctl(2), PR_SET_PDEATHSIG).
+//
+// SIGKILL and not SIGTERM: this is for a master that has gone without closing. Nobody is left to enforce a
+// drain's time limit then, and a worker that ignores SIGTERM, or is stuck, would hold the port and take
+// connections that nobody watches over.
+Result<bool> die_with_parent(pid_t parent);
+
+} // namespace spillway::process

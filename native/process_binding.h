@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <napi.h>
+
+namespace spillway {
+
+// (process id of the parent): whether it still is.
+Napi::Value die_with_parent(const Napi::CallbackInfo &info);
+
+} // namespace spillway

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+#include "unix_socket.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace spillway::unix_socket {
+namespace {
+
+// Milliseconds notify() waits for room in the receiver's queue, which is short (net.unix.max_dgram_qlen) and
+// which a service manager shares among all its services: a moment's patience there is no hang of ours.
+constexpr std::int64_t notify_patience = 1000;
+
+// The most descriptors one message can carry: SCM_MAX_FD in include/net/scm.h.
+constexpr std::size_t most_descriptors = 253;
+
+constexpr std::size_t read_size = 16384;
+
+struct Address {
+  sockaddr_un raw{};
+  socklen_t length = 0;
+};
+
+Result<Address> address_of(const std::string &path, const char *syscall) {
+  bool abstract = !path.empty() && path[0] == '@';
+  Address address;
+  // A file's name ends with a zero, which has to have room; all bytes of an abstract name count.
+  std::size_t room = sizeof(address.raw.sun_path) - (abstract ? 0 : 1);
+  if (path.empty() || path == "@" || (!abstract && path.find('\0') != std::string::npos))
+    return Failure{EINVAL, syscall, path};
+  if (path.size() > room)
+    return Failure{ENAMETOOLONG, syscall, path};
+  address.raw.sun_family = AF_UNIX;
+  std::memcpy(address.raw.sun_path, path.data(), path.size());
+  if (abstract)
+    address.raw.sun_path[0] = '\0';
+  address.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (abstract ? 0 : 1));
+  return address;
+}
+
+class Deadline {
+public:
+  // A time that no clock reaches is as good as any later one, and adds up without overflow.
+  explicit Deadline(std::int64_t milliseconds)
+      : end_(now() + std::clamp<std::int64_t>(milliseconds, 0, longest) * per_millisecond) {}
+
+  // Milliseconds that are left, rounded up so that a wait of that length does not end too early.
+  std::int64_t left() const {
+    return std::max<std::int64_t>(end_ - now() + per_millisecond - 1, 0) / per_millisecond;
+  }
+
+private:
+  static constexpr std::int64_t per_millisecond = 1000000; // nanoseconds
+  static constexpr std::int64_t longest = std::numeric_limits<std::int64_t>::max() / 2 / per_millisecond;
+
+  static std::int64_t now() {
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC, &time);
+    return std::int64_t{time.tv_sec} * 1000 * per_millisecond + time.tv_nsec;
+  }
+
+  std::int64_t end_;
+};
+
+// Waits until the socket can be read or written, or has failed, which the next call on it tells.
+Result<> wait_for(int fd, short events, const Deadline &deadline, const char *syscall) {
+  for (;;) {
+    pollfd one{fd, events, 0};
+    auto left = std::min<std::int64_t>(deadline.left(), std::numeric_limits<int>::max());
+    int ready = ::poll(&one, 1, static_cast<int>(left));
+    if (ready > 0)
+      return Done{};
+    if (ready < 0 && errno != EINTR)
+      return Failure::last("poll");
+    if (deadline.left() == 0)
+      return Failure{ETIMEDOUT, syscall, {}};
+  }
+}
+
+Result<> limit_sending(int fd, std::int64_t milliseconds) {
+  // A limit of zero would be none.
+  auto most = std::clamp<std::int64_t>(milliseconds, 1, std::numeric_limits<int>::max());
+  timeval limit{static_cast<time_t>(most / 1000), static_cast<suseconds_t>(most % 1000 * 1000)};
+  if (::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0)
+    return Failure::last("setsockopt(SO_SNDTIMEO)");
+  return Done{};
+}
+
+// A full backlog cannot be waited for by poll(): a blocking connect() waits, and no longer than a send may
+// (net/unix/af_unix.c, unix_stream_connect).
+//
+// All bytes of an abstract name count, and net.Server of Node 20 fills it up with zeros (libuv's
+// uv_pipe_bind(), which binds the whole of sun_path): where nobody has the name as it is, that one is meant.
+Result<UniqueFd> connect_to(const std::string &path, const Deadline &deadline) {
+  auto address = address_of(path, "connect");
+  if (!address.ok())
+    return address.failure();
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid())
+    return Failure::last("socket");
+  auto &[raw, length] = address.value();
+  do {
+    auto limited = limit_sending(fd.get(), deadline.left());
+    if (!limited.ok())
+      return limited.failure();
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr *>(&raw), length) == 0)
+      return fd;
+    if (errno == ECONNREFUSED && path[0] == '@' && length < sizeof(raw))
+      length = sizeof(raw);
+    else if (errno != EINTR && errno != EAGAIN)
+      return Failure{errno, "connect", path};
+  } while (deadline.left() > 0);
+  return Failure{ETIMEDOUT, "connect", path};
+}
+
+Result<> send_all(int fd, const void *message, std::size_t size, const Deadline &deadline) {
+  auto *from = static_cast<const std::uint8_t *>(message);
+  while (size > 0) {
+    ssize_t sent = ::send(fd, from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0) {
+      from += sent;
+      size -= static_cast<std::size_t>(sent);
+    } else if (errno == EAGAIN) {
+      auto ready = wait_for(fd, POLLOUT, deadline, "send");
+      if (!ready.ok())
+        return ready.failure();
+    } else if (errno != EINTR) {
+      return Failure::last("send");
+    }
+  }
+  return Done{};
+}
+
+// Takes every descriptor that came with a message, so that none can be left open.
+void keep_first(const msghdr &message, UniqueFd &kept) {
+  auto *header = const_cast<msghdr *>(&message);
+  for (cmsghdr *part = CMSG_FIRSTHDR(header); part; part = CMSG_NXTHDR(header, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+      continue;
+    std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t index = 0; index < count; index++) {
+      int number;
+      std::memcpy(&number, CMSG_DATA(part) + index * sizeof(int), sizeof(int));
+      UniqueFd fd(number);
+      if (!kept.valid())
+        kept = std::move(fd);
+    }
+  }
+}
+
+// Adds what has come to the reply; 0 when the other end has closed.
+Result<std::size_t> receive(int fd, Reply &reply, const Deadline &deadline) {
+  alignas(cmsghdr) char control[CMSG_SPACE(most_descriptors * sizeof(int))];
+  std::size_t before = reply.bytes.size();
+  reply.bytes.resize(before + read_size);
+  iovec place{reply.bytes.data() + before, read_size};
+  for (;;) {
+    msghdr message{};
+    message.msg_iov = &place;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    ssize_t got = ::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got >= 0) {
+      reply.bytes.resize(before + static_cast<std::size_t>(got));
+      keep_first(message, reply.fd);
+      // There is room for all that can come: what is missing is what this process may not open
+      // (net/core/scm.c, scm_detach_fds).
+      if (message.msg_flags & MSG_CTRUNC)
+        return Failure{EMFILE, "recvmsg(SCM_RIGHTS)", {}};
+      return static_cast<std::size_t>(got);
+    }
+    if (errno == EAGAIN) {
+      auto ready = wait_for(fd, POLLIN, deadline, "recvmsg");
+      if (!ready.ok())
+        return ready.failure();
+    } else if (errno != EINTR) {
+      return Failure::last("recvmsg");
+    }
+  }
+}
+
+} // namespace
+
+Result<Credentials> peer_credentials(int fd) {
+  ucred who{};
+  socklen_t length = sizeof(who);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0)
+    return Failure::last("getsockopt(SO_PEERCRED)");
+  // Other kinds of sockets, and unconnected ones, have nobody: the kernel answers all the same.
+  if (length != sizeof(who) || who.uid == static_cast<uid_t>(-1))
+    return Failure{ENOTCONN, "getsockopt(SO_PEERCRED)", {}};
+  return Credentials{who.pid, who.uid, who.gid};
+}
+
+Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int descriptor) {
+  if (size == 0)
+    return Failure{EINVAL, "sendmsg", {}};
+  if (size > longest_message)
+    return Failure{EMSGSIZE, "sendmsg", {}};
+  iovec part{const_cast<void *>(message), size};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  if (descriptor >= 0) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+    cmsghdr *rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(int));
+  }
+  ssize_t sent;
+  do
+    sent = ::sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  if (sent < 0)
+    return Failure::last("sendmsg");
+  if (static_cast<std::size_t>(sent) != size)
+    return Failure{EAGAIN, "sendmsg", "only a part of the message was sent"};
+  return Done{};
+}
+
+Result<Reply> exchange(const std::string &path, const void *request, std::size_t size, std::int64_t timeout) {
+  Deadline deadline(timeout);
+  auto connected = connect_to(path, deadline);
+  if (!connected.ok())
+    return connected.failure();
+  int fd = connected.value().get();
+  auto sent = send_all(fd, request, size, deadline);
+  if (!sent.ok())
+    return sent.failure();
+  if (::shutdown(fd, SHUT_WR) != 0)
+    return Failure::last("shutdown");
+  Reply reply;
+  for (;;) {
+    auto got = receive(fd, reply, deadline);
+    if (!got.ok())
+      return got.failure();
+    if (got.value() == 0)
+      return reply;
+    if (reply.bytes.size() > longest_reply)
+      return Failure{EMSGSIZE, "recvmsg", {}};
+    // Not only a silent end is too slow: so is one that never stops talking.
+    if (deadline.left() == 0)
+      return Failure{ETIMEDOUT, "recvmsg", {}};
+  }
+}
+
+Result<> notify(const std::string &path, const std::string &text) {
+  auto address = address_of(path, "sendto");
+  if (!address.ok())
+    return address.failure();
+  UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid())
+    return Failure::last("socket");
+  const auto &[raw, length] = address.value();
+  Deadline deadline(notify_patience);
+  do {
+    auto limited = limit_sending(fd.get(), deadline.left());
+    if (!limited.ok())
+      return limited.failure();
+    if (::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr *>(&raw),
+                 length) >= 0)
+      return Done{};
+  } while (errno == EINTR && deadline.left() > 0);
+  return Failure{errno, "sendto", path};
+}
+
+} // namespace spillway::unix_socket

@@ -1,0 +1,76 @@
+/** The protocol of sd_notify(3), against a real datagram socket. */
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { freePort, Run } from '../support/cli.js';
+import { ask, call, here, started } from '../support/service.js';
+
+/** Prints every datagram as one line of JSON, as systemd would get it. */
+const RECEIVER = `
+import json, socket, sys
+receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+receiver.bind(sys.argv[1].replace('@', '\\0', 1))
+print('bound', flush=True)
+while True:
+    print(json.dumps(receiver.recv(65536).decode().split('\\n')), flush=True)
+`;
+
+async function receiver(path: string): Promise<{ process: Run; heard: () => string[][] }> {
+  const process = new Run('python3', ['-c', RECEIVER, path]);
+  await process.says('bound');
+  const heard = () =>
+    process.stdout
+      .split('\n')
+      .slice(1, -1)
+      .map((line) => JSON.parse(line) as string[]);
+  return { process, heard };
+}
+
+test.each(['a path', 'an abstract name'])(
+  'READY, RELOADING with its time stamp, STOPPING and WATCHDOG, by %s',
+  async (kind) => {
+    const path = kind === 'a path' ? join(here.folder, 'notify') : `@spillway-test-${process.pid}`;
+    const systemd = await receiver(path);
+    const port = await freePort();
+    const service = await started([join(here.folder, 'app.mjs'), '-p', String(port)], {
+      NOTIFY_SOCKET: path,
+      WATCHDOG_USEC: '100000',
+    });
+    await systemd.process.says('READY=1');
+    expect(systemd.heard()[0]).toEqual(['READY=1', 'STATUS=serving with 1 worker', `MAINPID=${service.pid}`]);
+    const beats = () => systemd.heard().filter(([first]) => first === 'WATCHDOG=1').length;
+    await systemd.process.says(/(WATCHDOG=1[^W]*){4}/);
+    expect(beats()).toBeGreaterThanOrEqual(4);
+
+    const { env } = await ask(port);
+    expect(env.filter((name) => /^(NOTIFY_SOCKET|WATCHDOG_)/.test(name))).toEqual([]);
+
+    const before = process.hrtime.bigint() / 1000n;
+    expect((await call('reload')).code).toBe(0);
+    const after = process.hrtime.bigint() / 1000n;
+    await systemd.process.says(/RELOADING=1.*\n(.*\n)*.*READY=1/);
+    const reloading = systemd.heard().find(([first]) => first === 'RELOADING=1') ?? [];
+    const stamp = BigInt(
+      /^MONOTONIC_USEC=(\d+)$/.exec(reloading.find((each) => each.startsWith('MONO')) ?? '')?.[1] ?? 0,
+    );
+    expect(stamp).toBeGreaterThanOrEqual(before);
+    expect(stamp).toBeLessThanOrEqual(after);
+
+    service.child.kill('SIGTERM');
+    await service.ended;
+    await systemd.process.says('STOPPING=1');
+  },
+);
+
+test('a watchdog of another process is left alone', async () => {
+  const path = join(here.folder, 'notify');
+  const systemd = await receiver(path);
+  const service = await started([join(here.folder, 'app.mjs'), '-p', String(await freePort())], {
+    NOTIFY_SOCKET: path,
+    WATCHDOG_USEC: '20000',
+    WATCHDOG_PID: '1',
+  });
+  service.child.kill('SIGTERM');
+  await service.ended;
+  await systemd.process.says('STOPPING=1');
+  expect(systemd.heard().map(([first]) => first)).toEqual(['READY=1', 'STOPPING=1']);
+});
