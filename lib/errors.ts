@@ -97,6 +97,10 @@ export const ERRORS = {
     means: 'A new worker was not ready; those of before go on.',
     hint: 'The output of the program says why; mend it and reload again.',
   },
+  ERR_SPILLWAY_REQUEST: {
+    means: 'A request on the control socket of a master makes no sense.',
+    hint: 'docs/control.md lists the requests and their bodies.',
+  },
   ERR_SPILLWAY_SCRIPT_MISSING: {
     means: 'The program to run does not exist or cannot be executed.',
     hint: 'Check the path; it is resolved against the working directory.',

@@ -43,6 +43,13 @@ export interface NativeSocket {
   acceptQueue(): { length: number; limit: number } | undefined;
   /** What the kernel dropped at this socket by itself, modulo 2³² (SO_MEMINFO). */
   drops(): number;
+  /**
+   * From now on peers of this family within the prefix must sign every segment with the key, of 1 to 80 bytes
+   * (TCP_MD5SIG_EXT): the kernel drops what is not signed, a SYN too, without an answer. Connections that are there
+   * already are not affected. IPv4 peers of an IPv6 socket are a prefix of `::ffff:0.0.0.0`, as long as without the
+   * mapping. Needs no privilege, but a kernel with CONFIG_TCP_MD5SIG (ENOPROTOOPT without it).
+   */
+  setSignatureKey(address: string, family: 4 | 6, prefixLength: number, key: Uint8Array): void;
   /** The next queued connection's descriptor, the caller's from then on; −1 when nobody waits. */
   accept(): number;
   /** Attaches a classic BPF program to the socket's reuseport group: two words per instruction (code<<16|jt<<8|jf, k). */
@@ -187,8 +194,11 @@ export interface Native {
    * most (EMSGSIZE), and is empty when the other end closes without one. The first descriptor that comes with it is the
    * caller's, close-on-exec; −1 when none came, EMFILE when there was no room for it. ECONNRESET or EPIPE when the other
    * end goes without having read the request, ENAMETOOLONG for a path that fits into no address.
+   *
+   * With `peer`, nothing is sent unless that process has called listen() there (SO_PEERCRED in unix(7)): EPERM. It must
+   * be visible in this process id namespace, as the parent of a child that is in no other one is.
    */
-  exchange(path: string, request: Uint8Array, timeout: number): { reply: Buffer; fd: number };
+  exchange(path: string, request: Uint8Array, timeout: number, peer?: number): { reply: Buffer; fd: number };
   /**
    * Sends one datagram to a Unix datagram socket (`@name` is abstract): the protocol of sd_notify(3). Blocks the thread
    * for a second at most, while the receiver's queue is full (EAGAIN).
@@ -201,6 +211,13 @@ export interface Native {
    * @returns false, and nothing is asked for, when the parent is not `pid` any more.
    */
   dieWithParent(pid: number): boolean;
+  /**
+   * Takes the exclusive lock of an open file (flock(2)), without waiting. The kernel takes it back when the descriptor
+   * is closed, at the latest with the process.
+   *
+   * @returns false when somebody else has it.
+   */
+  lockFile(fd: number): boolean;
   /** Numbers of socket levels and options on this architecture. */
   readonly constants: Readonly<Record<string, number>>;
   /** Sizes, offsets and numbers of native/bpf/layout.h. */
@@ -218,6 +235,9 @@ export const packageRoot: string = (() => {
   return folder;
 })();
 
+const DISABLED =
+  'This Node may load no addons: leave out --no-addons, and give --allow-addons with its permission model.';
+
 let loaded: Native | undefined;
 
 /**
@@ -234,10 +254,11 @@ export function native(): Native {
   try {
     loaded = bindings({ bindings: 'spillway', module_root: packageRoot }) as Native;
   } catch (cause) {
+    const disabled = (cause as NodeJS.ErrnoException).code === 'ERR_DLOPEN_DISABLED';
     throw new SpillwayError(
       'ERR_SPILLWAY_ADDON',
       `the native addon could not be loaded from ${packageRoot}`,
-      { cause },
+      { cause, ...(disabled && { hint: DISABLED }) },
     );
   }
   return loaded;

@@ -29,6 +29,7 @@ public:
     exports.Set("exchange", Napi::Function::New<exchange>(env, "exchange"));
     exports.Set("notify", Napi::Function::New<notify>(env, "notify"));
     exports.Set("dieWithParent", Napi::Function::New<die_with_parent>(env, "dieWithParent"));
+    exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
     exports.Set("constants", socket_constants(env));
     exports.Set("layout", layout(env));
   }

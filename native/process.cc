@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "process.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -17,6 +19,14 @@ Result<bool> die_with_parent(pid_t parent) {
   if (::prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0)
     return Failure::last("prctl(PR_SET_PDEATHSIG)");
   return false;
+}
+
+Result<bool> lock_file(int fd) {
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0)
+    return true;
+  if (errno == EWOULDBLOCK)
+    return false;
+  return Failure::last("flock");
 }
 
 } // namespace spillway::process

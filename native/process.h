@@ -18,4 +18,9 @@ namespace spillway::process {
 // connections that nobody watches over.
 Result<bool> die_with_parent(pid_t parent);
 
+// Takes the exclusive lock of an open file (flock(2)); false when another open file description of it has the
+// lock. Never waits. The kernel takes it back when the last copy of this descriptor is closed, which is at
+// the latest the end of this process, as long as the descriptor is close-on-exec.
+Result<bool> lock_file(int fd);
+
 } // namespace spillway::process

@@ -6,13 +6,23 @@
 
 namespace spillway {
 
-Napi::Value die_with_parent(const Napi::CallbackInfo &info) {
-  auto env = info.Env();
-  auto asked = process::die_with_parent(info[0].As<Napi::Number>().Int32Value());
-  if (asked.ok())
-    return Napi::Boolean::New(env, asked.value());
-  throw_failure(env, asked.failure());
+namespace {
+
+Napi::Value boolean_of(Napi::Env env, Result<bool> result) {
+  if (result.ok())
+    return Napi::Boolean::New(env, result.value());
+  throw_failure(env, result.failure());
   return env.Undefined();
+}
+
+} // namespace
+
+Napi::Value die_with_parent(const Napi::CallbackInfo &info) {
+  return boolean_of(info.Env(), process::die_with_parent(info[0].As<Napi::Number>().Int32Value()));
+}
+
+Napi::Value lock_file(const Napi::CallbackInfo &info) {
+  return boolean_of(info.Env(), process::lock_file(info[0].As<Napi::Number>().Int32Value()));
 }
 
 } // namespace spillway

@@ -212,6 +212,25 @@ Result<UniqueFd> accept(int fd) {
   }
 }
 
+Result<> set_signature_key(int fd, const Endpoint &peers, int prefix_length,
+                           const std::vector<std::uint8_t> &key) {
+  static const char *const call = "setsockopt(TCP_MD5SIG_EXT)";
+  tcp_md5sig signature{};
+  auto raw = to_raw(peers);
+  if (!raw.ok())
+    return raw.failure();
+  if (key.empty() || key.size() > sizeof(signature.tcpm_key) || prefix_length < 0 || prefix_length > 128)
+    return Failure{EINVAL, call, {}};
+  std::memcpy(&signature.tcpm_addr, &raw.value().storage, sizeof(signature.tcpm_addr));
+  signature.tcpm_flags = TCP_MD5SIG_FLAG_PREFIX;
+  signature.tcpm_prefixlen = static_cast<std::uint8_t>(prefix_length);
+  signature.tcpm_keylen = static_cast<std::uint16_t>(key.size());
+  std::memcpy(signature.tcpm_key, key.data(), key.size());
+  if (::setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG_EXT, &signature, sizeof(signature)) != 0)
+    return Failure::last(call);
+  return Done{};
+}
+
 Result<> attach_classic(int fd, std::vector<sock_filter> &instructions) {
   if (instructions.size() > BPF_MAXINSNS)
     return Failure{E2BIG, "setsockopt(SO_ATTACH_REUSEPORT_CBPF)", {}};

@@ -66,6 +66,14 @@ Result<AcceptQueue> accept_queue(int fd);
 // SO_MEMINFO: what the kernel itself dropped at this listener, including what a socket filter discarded.
 Result<std::uint32_t> drops(int fd);
 
+// TCP_MD5SIG_EXT: peers within a prefix of this family must sign every segment with the key (RFC 2385). The
+// kernel drops what is not signed, a SYN too, without an answer; connections that are there already are not
+// affected. A socket of AF_INET6 takes IPv4 peers as a prefix of a mapped address, with the length that it
+// has without the mapping. The key has 1 to 80 bytes. Needs no privilege, but a kernel with
+// CONFIG_TCP_MD5SIG.
+Result<> set_signature_key(int fd, const Endpoint &peers, int prefix_length,
+                           const std::vector<std::uint8_t> &key);
+
 // The next queued connection, close-on-exec and non-blocking; an invalid descriptor when nobody waits. A
 // blocking listener is made non-blocking first, for all who hold it: another holder may take the connection
 // that was seen.

@@ -35,6 +35,7 @@ Napi::Function SocketBinding::define(Napi::Env env) {
                          InstanceMethod<&SocketBinding::set_text>("setText"),
                          InstanceMethod<&SocketBinding::accept_queue>("acceptQueue"),
                          InstanceMethod<&SocketBinding::drops>("drops"),
+                         InstanceMethod<&SocketBinding::set_signature_key>("setSignatureKey"),
                          InstanceMethod<&SocketBinding::accept>("accept"),
                          InstanceMethod<&SocketBinding::attach_classic>("attachClassic"),
                          InstanceMethod<&SocketBinding::detach_program>("detachProgram"),
@@ -129,6 +130,13 @@ Napi::Value SocketBinding::drops(const Napi::CallbackInfo &info) {
     return Napi::Number::New(info.Env(), count.value());
   throw_failure(info.Env(), count.failure());
   return info.Env().Undefined();
+}
+
+Napi::Value SocketBinding::set_signature_key(const Napi::CallbackInfo &info) {
+  Endpoint peers{text(info, 0), 0, number(info, 1) == 6 ? AF_INET6 : AF_INET};
+  auto bytes = info[3].As<Napi::Uint8Array>();
+  std::vector<std::uint8_t> key(bytes.Data(), bytes.Data() + bytes.ByteLength());
+  return done(info.Env(), socket::set_signature_key(fd(), peers, number(info, 2), key));
 }
 
 // The descriptor is the caller's from here on; -1 when nobody waits.

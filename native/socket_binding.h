@@ -30,6 +30,7 @@ private:
   Napi::Value set_text(const Napi::CallbackInfo &info);
   Napi::Value accept_queue(const Napi::CallbackInfo &info);
   Napi::Value drops(const Napi::CallbackInfo &info);
+  Napi::Value set_signature_key(const Napi::CallbackInfo &info);
   Napi::Value accept(const Napi::CallbackInfo &info);
   Napi::Value attach_classic(const Napi::CallbackInfo &info);
   Napi::Value detach_program(const Napi::CallbackInfo &info);

@@ -95,29 +95,51 @@ Result<> limit_sending(int fd, std::int64_t milliseconds) {
 
 // A full backlog cannot be waited for by poll(): a blocking connect() waits, and no longer than a send may
 // (net/unix/af_unix.c, unix_stream_connect).
-//
-// All bytes of an abstract name count, and net.Server of Node 20 fills it up with zeros (libuv's
-// uv_pipe_bind(), which binds the whole of sun_path): where nobody has the name as it is, that one is meant.
-Result<UniqueFd> connect_to(const std::string &path, const Deadline &deadline) {
-  auto address = address_of(path, "connect");
-  if (!address.ok())
-    return address.failure();
+Result<UniqueFd> connect_once(const Address &address, const std::string &path, pid_t peer,
+                              const Deadline &deadline) {
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid())
     return Failure::last("socket");
-  auto &[raw, length] = address.value();
+  int error;
   do {
     auto limited = limit_sending(fd.get(), deadline.left());
     if (!limited.ok())
       return limited.failure();
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr *>(&raw), length) == 0)
-      return fd;
-    if (errno == ECONNREFUSED && path[0] == '@' && length < sizeof(raw))
-      length = sizeof(raw);
-    else if (errno != EINTR && errno != EAGAIN)
-      return Failure{errno, "connect", path};
-  } while (deadline.left() > 0);
-  return Failure{ETIMEDOUT, "connect", path};
+    bool connected =
+        ::connect(fd.get(), reinterpret_cast<const sockaddr *>(&address.raw), address.length) == 0;
+    error = connected ? 0 : errno;
+  } while ((error == EINTR || error == EAGAIN) && deadline.left() > 0);
+  if (error != 0)
+    return Failure{error == EINTR || error == EAGAIN ? ETIMEDOUT : error, "connect", path};
+  if (peer == anybody)
+    return fd;
+  auto who = peer_credentials(fd.get());
+  if (!who.ok())
+    return who.failure();
+  if (who.value().pid != peer)
+    return Failure{EPERM, "connect", path};
+  return fd;
+}
+
+// All bytes of an abstract name count, and net.Server of Node 20 fills it up with zeros (libuv's
+// uv_pipe_bind(), which binds the whole of sun_path): where nobody has the name as it is, or somebody else,
+// that one is meant.
+Result<UniqueFd> connect_to(const std::string &path, pid_t peer, const Deadline &deadline) {
+  auto address = address_of(path, "connect");
+  if (!address.ok())
+    return address.failure();
+  auto as_it_is = connect_once(address.value(), path, peer, deadline);
+  bool ends_early = path[0] == '@' && address.value().length < sizeof(sockaddr_un);
+  if (as_it_is.ok() || !ends_early)
+    return as_it_is;
+  int error = as_it_is.failure().error;
+  if (error != ECONNREFUSED && error != EPERM)
+    return as_it_is;
+  address.value().length = sizeof(sockaddr_un);
+  auto filled_up = connect_once(address.value(), path, peer, deadline);
+  // That somebody else answers says more than that nobody does.
+  bool is_foreign = error == EPERM && !filled_up.ok() && filled_up.failure().error == ECONNREFUSED;
+  return is_foreign ? std::move(as_it_is) : std::move(filled_up);
 }
 
 Result<> send_all(int fd, const void *message, std::size_t size, const Deadline &deadline) {
@@ -230,9 +252,10 @@ Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int
   return Done{};
 }
 
-Result<Reply> exchange(const std::string &path, const void *request, std::size_t size, std::int64_t timeout) {
+Result<Reply> exchange(const std::string &path, const void *request, std::size_t size, std::int64_t timeout,
+                       pid_t peer) {
   Deadline deadline(timeout);
-  auto connected = connect_to(path, deadline);
+  auto connected = connect_to(path, peer, deadline);
   if (!connected.ok())
     return connected.failure();
   int fd = connected.value().get();

@@ -33,6 +33,9 @@ struct Reply {
 // Bytes that send_with_descriptor() takes at most: fits into every default send buffer
 // (net.core.wmem_default).
 constexpr std::size_t longest_message = 65536;
+// No process: exchange() speaks to whoever answers.
+constexpr pid_t anybody = 0;
+
 // Bytes that exchange() takes as a reply at most.
 constexpr std::size_t longest_reply = 1048576;
 
@@ -49,7 +52,11 @@ Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int
 // most `timeout` milliseconds: ETIMEDOUT. Of the descriptors that come the first is kept and the others are
 // closed; EMFILE when there is no room for one. EMSGSIZE for a reply that is too long, ECONNRESET when the
 // other end goes without having read the request.
-Result<Reply> exchange(const std::string &path, const void *request, std::size_t size, std::int64_t timeout);
+//
+// Nothing is sent to another process than `peer`, the one that called listen(): EPERM. Its id counts in the
+// process id namespace of the caller, so `peer` has to be visible there; one that is not has the id 0.
+Result<Reply> exchange(const std::string &path, const void *request, std::size_t size, std::int64_t timeout,
+                       pid_t peer = anybody);
 
 // Sends one datagram. Waits a second at most for a receiver whose queue is full: EAGAIN.
 Result<> notify(const std::string &path, const std::string &text);

@@ -40,8 +40,9 @@ Napi::Value send_with_descriptor(const Napi::CallbackInfo &info) {
 Napi::Value exchange(const Napi::CallbackInfo &info) {
   auto env = info.Env();
   auto request = info[1].As<Napi::Uint8Array>();
+  auto peer = info[3].IsUndefined() ? unix_socket::anybody : number(info, 3);
   auto reply = unix_socket::exchange(text(info, 0), request.Data(), request.ByteLength(),
-                                     info[2].As<Napi::Number>().Int64Value());
+                                     info[2].As<Napi::Number>().Int64Value(), peer);
   if (!reply.ok()) {
     throw_failure(env, reply.failure());
     return env.Undefined();

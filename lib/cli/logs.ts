@@ -1,7 +1,8 @@
 /** `spillway logs`: what the workers have written last, and what they write from now on. */
 import { type Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
-import type { LinesDropped, OutputLine } from '../control/protocol.js';
+import { LINES, type LinesDropped, MOST_LINES, type OutputLine } from '../control/protocol.js';
+import { MAX_SLOTS } from '../group/layout.js';
 import { type AskOptions, askCommand } from './ask.js';
 
 interface LogsOptions extends AskOptions {
@@ -13,8 +14,8 @@ interface LogsOptions extends AskOptions {
 export function logsCommand(): Command {
   return askCommand('logs', 'show what the workers have written (the last 1000 lines are kept)')
     .option('-f, --follow', 'go on with what they write from now on, until Ctrl-C or the end of the service')
-    .option('-n, --lines <number>', 'how many lines of before', whole, 15)
-    .option('--worker <slot>', 'of this worker alone', whole)
+    .option('-n, --lines <number>', 'how many lines of before', (text) => whole(text, MOST_LINES), LINES)
+    .option('--worker <slot>', 'of this worker alone', (text) => whole(text, MAX_SLOTS - 1))
     .action(async (name: string | undefined, { follow, lines, worker, json }: LogsOptions) => {
       const { Control } = await import('../control/client.js');
       const control = await Control.find(name);
@@ -37,7 +38,7 @@ export function logsCommand(): Command {
     });
 }
 
-function whole(text: string): number {
-  if (/^\d{1,6}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('It takes a whole number from 0 to 999999.');
+function whole(text: string, most: number): number {
+  if (/^\d{1,9}$/.test(text) && Number(text) <= most) return Number(text);
+  throw new InvalidArgumentError(`It takes a whole number from 0 to ${most}.`);
 }

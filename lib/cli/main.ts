@@ -7,9 +7,11 @@ import { version } from './version.js';
 
 // Whoever reads may stop early (`| head`), or the terminal may be closed: that is no failure. A verb that has
 // something to clean up listens as well.
-for (const stream of [process.stdout, process.stderr]) {
+for (const [name, stream] of Object.entries({ stdout: process.stdout, stderr: process.stderr })) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+    if (error.code === 'EPIPE' || error.code === 'EIO') return;
+    if (name === 'stdout') process.stderr.write(`spillway: stdout cannot be written: ${error.message}\n`);
+    process.exit(1);
   });
 }
 
@@ -38,5 +40,9 @@ try {
 } catch (error) {
   // Help and version that were asked for end with 0, everything else is a usage error.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
-  else process.exitCode = tellFailure(error);
+  else process.exitCode = tellFailure(error, wantsJson());
+}
+
+function wantsJson(): boolean {
+  return program.commands.find((each) => each.name() === asked)?.opts().json === true;
 }

@@ -1,7 +1,7 @@
 /** `spillway reload`: new workers take over, without losing a connection. */
 import type { Command } from 'commander';
 import { type AskOptions, askCommand, say } from './ask.js';
-import { aboutTime } from './text.js';
+import { aboutTime, counted } from './text.js';
 
 export function reloadCommand(): Command {
   return askCommand('reload', 'put new workers in the place of the old ones, without losing a connection')
@@ -13,7 +13,7 @@ export function reloadCommand(): Command {
         await control.reload({ together: options.together === true }),
         options,
         ({ workers, after, needRestart }) => {
-          const done = `${control.name} is reloaded: ${workers} new workers after ${aboutTime(after)}`;
+          const done = `${control.name} is reloaded: ${counted(workers, 'new worker')} after ${aboutTime(after)}`;
           if (needRestart.length === 0) return done;
           return `${done}\nChanged in the config file, but it takes \`spillway stop\` and \`start\`: ${needRestart.join(', ')}`;
         },

@@ -1,7 +1,7 @@
 /** `spillway restart`: all workers end, then new ones start. */
 import type { Command } from 'commander';
 import { type AskOptions, askCommand, say } from './ask.js';
-import { aboutTime } from './text.js';
+import { aboutTime, counted } from './text.js';
 
 export function restartCommand(): Command {
   return askCommand('restart', 'end all workers, then start new ones; who connects meanwhile waits').action(
@@ -11,7 +11,8 @@ export function restartCommand(): Command {
       say(
         await control.restart(),
         options,
-        ({ workers, after }) => `${control.name} is restarted: ${workers} workers after ${aboutTime(after)}`,
+        ({ workers, after }) =>
+          `${control.name} is restarted: ${counted(workers, 'worker')} after ${aboutTime(after)}`,
       );
     },
   );

@@ -1,7 +1,8 @@
 /** `spillway start`: runs a program with several workers behind its ports, and keeps them alive. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { SpillwayError } from '../errors.js';
-import { tellFailure } from './failure.js';
+import { exitCodeOf, tellFailure } from './failure.js';
+import { exit } from './start/exit.js';
 import { SETTING_NAMES, type Settings, START_OPTIONS } from './start/options.js';
 import type { Call, Plan } from './start/plan.js';
 import { Signals } from './start/signals.js';
@@ -11,16 +12,27 @@ interface Given extends Record<string, unknown> {
   config?: string;
   envName?: string;
   daemon?: boolean;
+  json?: boolean;
+}
+
+/** Options that are not known here are most likely meant for the program. */
+class StartCommand extends Command {
+  override error(message: string, options?: { code?: string; exitCode?: number }): never {
+    const more =
+      options?.code === 'commander.unknownOption' ? '\nArguments of the program go behind `--`.' : '';
+    return super.error(message + more, options);
+  }
 }
 
 export function startCommand(): Command {
-  const command = new Command('start')
+  const command = new StartCommand('start')
     .description('run a program with several workers behind its ports, and keep them alive')
     .argument('[script]', 'Node program, or with --exec any other; or a config file')
     .argument('[args...]', 'arguments of the program, behind --')
     .option('-c, --config <file>', 'config file (docs/config.md); default: spillway.config.* in this folder')
     .option('--env-name <name>', 'add env_NAME of the config file to its env')
-    .option('--daemon', 'detach, and return when the service is ready or has failed');
+    .option('--daemon', 'detach, and return when the service is ready or has failed')
+    .option('--json', 'with --daemon: print one JSON object (docs/cli.md)');
   for (const name of SETTING_NAMES) {
     const option = optionOf(name);
     if (option) command.addOption(option);
@@ -33,17 +45,18 @@ Signals: TERM and INT end it gracefully (a second INT at once), HUP reloads, TTI
 USR2 opens log files anew.
 Exit codes: 0 ended gracefully, 2 usage or config file, 3 no worker came up, 130 second INT, 1 anything else.`,
     )
-    .action((script: string | undefined, args: string[], given: Given) =>
-      start(callOf(script, args, given), given),
-    );
+    .action((script: string | undefined, args: string[], given: Given, self: Command) => {
+      if (given.json && !given.daemon) self.error('error: --json is for --daemon; see --log-format');
+      return start(callOf(script, args, given), given);
+    });
 }
 
 /** Undefined for what only a config file can say. */
 function optionOf(name: (typeof SETTING_NAMES)[number]): Option | undefined {
-  const { flag, text, many, kind, default: initial } = START_OPTIONS[name];
+  const { flag, flagText, text, many, kind, default: initial } = START_OPTIONS[name];
   if (flag === undefined) return undefined;
+  if (!flag.includes('<')) return new Option(flag, flagText ?? text);
   const option = new Option(flag, `${text} Default: ${initial}`);
-  if (!flag.includes('<')) return option;
   return option.argParser((given: string, before: unknown) => {
     const value = name === 'env' ? variable(given) : (kind.fromText?.(given) ?? given);
     const { success, data } = kind.schema.safeParse(value) as { success: boolean; data?: unknown };
@@ -72,35 +85,46 @@ function callOf(script: string | undefined, args: string[], given: Given): Call 
 }
 
 /** Ends the process: what may still be open (a stalled output, say) shall not keep it. */
-async function start(call: Call, { daemon: wanted }: Given): Promise<void> {
+async function start(call: Call, { daemon: wanted, json }: Given): Promise<void> {
   const signals = new Signals();
   const { DaemonReport, startDaemon } = await import('./start/daemon.js');
   const report = DaemonReport.take();
+  let plan: Plan | undefined;
   try {
     const { Plan } = await import('./start/plan.js');
-    const plan = await Plan.of(call);
-    if (signals.ending) process.exit(0);
-    if (wanted && !report) process.exit(tellDaemon(plan, await startDaemon(plan)));
+    plan = await Plan.of(call);
+    if (signals.ending) exit(0);
+    if (wanted && !report) exit(await tellDaemon(plan, await startDaemon(plan), json === true));
     const { runService } = await import('./start/service.js');
     await runService(plan, signals, report);
-    process.exit(0);
+    exit(0);
   } catch (error) {
-    const { exitCodeOf } = await import('./start/service.js');
     const code = exitCodeOf(error);
     report?.failed(error, code, []);
-    tellFailure(error);
-    process.exit(error instanceof SpillwayError ? code : 1);
+    if (error instanceof SpillwayError && plan?.settings.logFormat === 'json') tellAsJson(plan.name, error);
+    else tellFailure(error, json === true && !report);
+    exit(code);
   }
 }
 
-function tellDaemon(
+/** As pino writes its most severe level: whoever reads the log as JSON gets nothing else. */
+function tellAsJson(name: string, { code, message, hint }: SpillwayError): void {
+  const line = { level: 60, time: Date.now(), name, pid: process.pid, code, hint, msg: message };
+  process.stderr.write(`${JSON.stringify(line)}\n`);
+}
+
+/** Resolves when everything has been written. */
+async function tellDaemon(
   plan: Plan,
   outcome: Awaited<ReturnType<typeof import('./start/daemon.js').startDaemon>>,
-): number {
+  json: boolean,
+): Promise<number> {
   if ('ready' in outcome) {
     const { name, pid, logs, urls } = outcome.ready;
     const where = urls.length === 0 ? '' : `, ${urls.join(', ')}`;
-    process.stdout.write(`${name} is ready: process ${pid}${where}\nLogs: ${logs}\n`);
+    const text = `${name} is ready: process ${pid}${where}\nLogs: ${logs}`;
+    const object = () => JSON.stringify({ name, pid, urls, logs }, null, 2);
+    await new Promise<unknown>((done) => process.stdout.write(`${json ? object() : text}\n`, done));
     return 0;
   }
   if ('ended' in outcome) {
@@ -108,6 +132,6 @@ function tellDaemon(
     return 0;
   }
   for (const line of outcome.output) process.stderr.write(`${line}\n`);
-  tellFailure(outcome.failed);
+  tellFailure(outcome.failed, json);
   return outcome.exitCode;
 }

@@ -31,6 +31,8 @@ interface Asking {
   body?: object;
   /** Milliseconds until the answer begins; undefined: as long as it takes. */
   timeout?: number;
+  /** What it means when the connection breaks before the answer is there. */
+  broken?: string;
 }
 
 /** The control socket of one master, seen from outside. */
@@ -61,14 +63,28 @@ export class Control {
     throw new SpillwayError('ERR_SPILLWAY_NAME_NEEDED', `several masters run: ${names.join(', ')}`);
   }
 
-  /** Every master of this user that runs, by name. */
+  /**
+   * Every master of this user that runs, by name. A file that cannot be talked to hides no other one.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_CONTROL` when there are such files alone.
+   */
   static async all(folder = runtimeFolder()): Promise<Control[]> {
     const controls = namesIn(folder).map((name) => new Control(name, socketPath(folder, name)));
-    const alive = await Promise.all(controls.map((control) => control.isAlive()));
-    return controls.filter((_, index) => alive[index]);
+    const looks = await Promise.allSettled(controls.map((control) => control.isAlive()));
+    const alive = controls.filter((_, index) => {
+      const look = looks[index];
+      return look?.status === 'fulfilled' && look.value;
+    });
+    const broken = looks.find((look) => look.status === 'rejected');
+    if (alive.length === 0 && broken) throw broken.reason;
+    return alive;
   }
 
-  /** Whether anybody listens. A killed master leaves its file. */
+  /**
+   * Whether anybody listens. A killed master leaves its file.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_CONTROL` for a file that cannot be talked to.
+   */
   isAlive(): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const socket = connect(this.path);
@@ -77,13 +93,16 @@ export class Control {
         resolve(true);
       });
       socket.once('error', (error: NodeJS.ErrnoException) => {
-        if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
+        if (isNobodyThere(error)) resolve(false);
+        // Its accept queue is full: somebody listens, and does not accept.
+        else if (error.code === 'EAGAIN') resolve(true);
         else
           reject(
             systemError(
               'ERR_SPILLWAY_CONTROL',
               `the control socket of '${this.name}' does not answer`,
               error,
+              `Remove ${this.path}, unless you know whose it is.`,
             ),
           );
       });
@@ -106,17 +125,29 @@ export class Control {
     return this.#ask('POST', '/scale', { body: to });
   }
 
-  /** Resolves when the master's process has gone, and its socket file with it. */
+  /**
+   * Resolves when the master's process has gone, and its socket file with it.
+   *
+   * @throws {SpillwayError} What the master could not do, or `ERR_SPILLWAY_CONTROL` when it ended without an answer:
+   *   nobody knows what has become of its workers then.
+   */
   async stop(): Promise<StopResult> {
+    const begin = performance.now();
     const { pid } = await this.status();
     const identity = identityOf(pid);
-    let result: StopResult | undefined;
     try {
-      result = await this.#ask<StopResult>('POST', '/stop');
+      await this.#ask<StopResult>('POST', '/stop', {
+        broken: `the master '${this.name}' (process ${pid}) has ended without an answer`,
+      });
     } catch (error) {
-      // Somebody else has stopped it meanwhile, or killed it.
-      if (identityOf(pid) === identity && (await this.isAlive())) throw error;
+      // Somebody else has stopped it since it told its status.
+      if (!isNobodyThere((error as SpillwayError).cause)) throw error;
     }
+    await this.#gone(pid, identity);
+    return { stopped: true, pid, after: Math.round(performance.now() - begin) };
+  }
+
+  async #gone(pid: number, identity: string | undefined): Promise<void> {
     const end = performance.now() + LAST_STEPS;
     while (identity !== undefined && identityOf(pid) === identity) {
       if (performance.now() > end) {
@@ -130,7 +161,6 @@ export class Control {
       }
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY));
     }
-    return result ?? { stopped: true, pid, after: 0 };
   }
 
   /** Calls for every line; resolves when there are no more. `signal` ends it. */
@@ -145,21 +175,34 @@ export class Control {
     const response = await this.#open('GET', `/logs?${search}`, { timeout: SHORT });
     signal?.addEventListener('abort', () => response.destroy());
     if (response.statusCode !== 200) throw failureIn(await textOf(response), this.name);
-    const lines = createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY });
-    response.on('error', () => lines.close());
-    for await (const line of lines) take(JSON.parse(line));
+    await new Promise<void>((resolve, reject) => {
+      const lines = createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY });
+      lines.on('line', (line) => take(JSON.parse(line)));
+      let reason = new Error('it has closed the connection');
+      // Of the response, which it listens to.
+      lines.on('error', (error: Error) => {
+        reason = error;
+      });
+      response.on('error', () => {});
+      // It follows in every case, also where the connection breaks in the midst of a line.
+      response.once('close', () => {
+        lines.close();
+        if (response.complete || signal?.aborted) resolve();
+        else reject(this.#broken(reason, `the master '${this.name}' has ended without ending its output`));
+      });
+    });
   }
 
   async #ask<Result>(method: string, path: string, asking: Asking = {}): Promise<Result> {
     const response = await this.#open(method, path, asking);
     const text = await textOf(response).catch((error: Error) => {
-      throw this.#broken(error);
+      throw this.#broken(error, asking.broken);
     });
     if (response.statusCode !== 200) throw failureIn(text, this.name);
     return JSON.parse(text) as Result;
   }
 
-  #open(method: string, path: string, { body, timeout }: Asking): Promise<IncomingMessage> {
+  #open(method: string, path: string, { body, timeout, broken }: Asking): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const options = { socketPath: this.path, method, path: VERSION + path, agent: false };
       const query: ClientRequest = request(options, (response) => {
@@ -171,23 +214,33 @@ export class Control {
           query.destroy(new Error(`no answer for ${timeout / 1000} seconds (is the process stopped?)`)),
         );
       }
-      query.on('error', (error) => reject(this.#broken(error)));
+      query.on('error', (error) => reject(this.#broken(error, isNobodyThere(error) ? undefined : broken)));
       query.setHeader('content-type', 'application/json');
       query.end(body === undefined ? '' : JSON.stringify(body));
     });
   }
 
-  #broken(error: Error): SpillwayError {
+  #broken(
+    error: Error,
+    what = `the master '${this.name}' does not answer, or has ended meanwhile`,
+  ): SpillwayError {
     return systemError(
       'ERR_SPILLWAY_CONTROL',
-      `the master '${this.name}' does not answer, or has ended meanwhile`,
+      what,
       error,
+      'The log of the master may say why; `spillway status` says whether it runs.',
     );
   }
 }
 
+/** Whether a connection failed because nobody listens there any more. */
+function isNobodyThere(error: unknown): boolean {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'ECONNREFUSED' || code === 'ENOENT';
+}
+
 async function notRunning(name: string | undefined, folder: string): Promise<SpillwayError> {
-  const others = (await Control.all(folder)).map((each) => each.name);
+  const others = (await Control.all(folder).catch(() => [])).map((each) => each.name);
   const what = name === undefined ? 'no master runs' : `no master named '${name}' runs`;
   return new SpillwayError('ERR_SPILLWAY_NOT_RUNNING', what, {
     hint:

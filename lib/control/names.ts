@@ -1,7 +1,7 @@
 /** What a master may be called, and where its control socket is. */
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, extname, isAbsolute, join } from 'node:path';
+import { basename, dirname, extname, isAbsolute, join } from 'node:path';
 import { SpillwayError, systemError } from '../errors.js';
 import { makeFolder } from './make-folder.js';
 
@@ -11,7 +11,7 @@ const LONGEST_PATH = 107;
 const LONGEST_NAME = 64;
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
 
-export const NAME_RANGE = `1 to ${LONGEST_NAME} letters, digits, and . _ - (the last two not first)`;
+export const NAME_RANGE = `1 to ${LONGEST_NAME} letters, digits, _ . and - (. and - not first)`;
 
 const SUFFIX = '.sock';
 
@@ -46,8 +46,16 @@ export function runtimeFolder(env: NodeJS.ProcessEnv = process.env, uid = proces
   if (given && isAbsolute(given)) return join(given, 'spillway');
   if (uid === 0) return '/run/spillway';
   const ofUser = `/run/user/${uid}`;
-  if (statSync(ofUser, { throwIfNoEntry: false })?.isDirectory()) return join(ofUser, 'spillway');
+  if (isFolder(ofUser)) return join(ofUser, 'spillway');
   return join(tmpdir(), `spillway-${uid}`);
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 /** @throws {SpillwayError} `ERR_SPILLWAY_OPTION_RANGE` when the kernel takes no path that long. */
@@ -63,12 +71,20 @@ export function socketPath(folder: string, name: string): string {
   );
 }
 
+/** The file whose lock stands for the name. */
+export function lockPath(folder: string, name: string): string {
+  assertName(name);
+  return join(folder, `${name}.lock`);
+}
+
 /**
- * Makes the folder if it is missing, and makes sure that nobody else can put anything into it.
+ * Makes the folder if it is missing, and makes sure that nobody else can put anything into it: not even its owner, where
+ * root has kept the XDG_RUNTIME_DIR of another user.
  *
  * @throws {SpillwayError} `ERR_SPILLWAY_CONTROL`
  */
 export function claimFolder(folder: string): void {
+  assertNotOfAnother(dirname(folder));
   try {
     makeFolder(folder, 0o700);
   } catch (error) {
@@ -76,52 +92,97 @@ export function claimFolder(folder: string): void {
       'ERR_SPILLWAY_CONTROL',
       `the folder for control sockets, ${folder}, cannot be made`,
       error,
-      'Let XDG_RUNTIME_DIR name a folder that belongs to you.',
+      ELSEWHERE,
     );
   }
-  assertOurs(folder);
+  const found = look(folder);
+  if (found) assertSafe(folder, found, [ourUid()]);
 }
 
-/** Whether there is such a folder, and it is safe to believe what is in it. */
-export function isOurFolder(folder: string): boolean {
-  if (!lstatSync(folder, { throwIfNoEntry: false })) return false;
-  assertOurs(folder);
-  return true;
+/** Whoever owns the folder above could put another one in the place of ours, and root would write into that. */
+function assertNotOfAnother(above: string): void {
+  const found = look(above);
+  if (!found || ourUid() !== 0 || found.uid === 0) return;
+  throw new SpillwayError(
+    'ERR_SPILLWAY_CONTROL',
+    `the folder for control sockets would be in ${above}, which belongs to the user with id ${found.uid}, not to root`,
+    { hint: 'Unset XDG_RUNTIME_DIR (su and sudo may have kept that of another user).' },
+  );
 }
 
 /**
- * A link is refused whoever made it: in a folder for temporary files anybody can. Root may look into a user's folder,
- * since it may do so anyway.
+ * Whether there is such a folder, and it is safe to believe what is in it. Root may look into a user's folder, since it
+ * may do so anyway.
+ *
+ * @throws {SpillwayError} `ERR_SPILLWAY_CONTROL`
  */
-function assertOurs(folder: string): void {
-  const { mode, uid, isFolder } = look(folder);
-  const me = process.getuid?.() ?? 0;
+export function isOurFolder(folder: string): boolean {
+  const found = look(folder);
+  if (!found) return false;
+  const me = ourUid();
+  assertSafe(folder, found, me === 0 ? [me, found.uid] : [me]);
+  return true;
+}
+
+const ELSEWHERE = 'Let XDG_RUNTIME_DIR name a folder that belongs to you, or unset it.';
+
+function ourUid(): number {
+  return process.getuid?.() ?? 0;
+}
+
+/** A link is refused whoever made it: in a folder for temporary files anybody can. */
+function assertSafe(folder: string, { mode, uid, isFolder }: Found, owners: readonly number[]): void {
   const wrong = !isFolder
     ? 'is not a folder (a link is not followed)'
-    : uid !== me && me !== 0
-      ? `belongs to the user with id ${uid}, not to you (${me})`
+    : !owners.includes(uid)
+      ? `belongs to the user with id ${uid}, not to you (${ourUid()})`
       : (mode & 0o077) !== 0
         ? `can be entered by others (mode ${(mode & 0o777).toString(8)})`
         : undefined;
   if (wrong === undefined) return;
+  const isMine = isFolder && uid === ourUid();
   throw new SpillwayError('ERR_SPILLWAY_CONTROL', `the folder for control sockets, ${folder}, ${wrong}`, {
-    hint: `Remove it or give it to yourself alone (chmod 700 ${folder}), or set XDG_RUNTIME_DIR.`,
+    hint: isMine ? `Give it to yourself alone: chmod 700 ${folder}` : ELSEWHERE,
   });
 }
 
-function look(folder: string): { mode: number; uid: number; isFolder: boolean } {
-  try {
+interface Found {
+  mode: number;
+  uid: number;
+  isFolder: boolean;
+}
+
+/** Undefined if there is none. */
+function look(folder: string): Found | undefined {
+  return lookedAt(folder, () => {
     const stat = lstatSync(folder);
     return { mode: stat.mode, uid: stat.uid, isFolder: stat.isDirectory() };
+  });
+}
+
+/** Undefined if there is nothing at that path. */
+function lookedAt<Result>(folder: string, act: () => Result): Result | undefined {
+  try {
+    return act();
   } catch (error) {
-    throw systemError('ERR_SPILLWAY_CONTROL', `the folder for control sockets, ${folder}`, error);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw systemError(
+      'ERR_SPILLWAY_CONTROL',
+      `the folder for control sockets, ${folder}, cannot be looked at`,
+      error,
+      ELSEWHERE,
+    );
   }
 }
 
-/** The names that have a socket file, whether or not anybody is behind it. */
+/**
+ * The names that have a socket file, whether or not anybody is behind it.
+ *
+ * @throws {SpillwayError} `ERR_SPILLWAY_CONTROL`
+ */
 export function namesIn(folder: string): string[] {
   if (!isOurFolder(folder)) return [];
-  return readdirSync(folder)
+  return (lookedAt(folder, () => readdirSync(folder)) ?? [])
     .filter((file) => file.endsWith(SUFFIX))
     .map((file) => file.slice(0, -SUFFIX.length))
     .filter(isName)

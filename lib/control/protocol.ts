@@ -4,6 +4,10 @@ import type { MasterStatus } from '../serve/status.js';
 /** In front of every path. A change that an older client would misunderstand gets another number. */
 export const VERSION = '/v1';
 
+/** How many lines `GET /v1/logs` gives without being asked for a number, and how many can be asked for. */
+export const LINES = 15;
+export const MOST_LINES = 999_999;
+
 /** One line of a worker's output, as the last of them are kept. */
 export interface OutputLine {
   /** Milliseconds since 1970 at which it was read. */

@@ -1,7 +1,8 @@
 /** The requests of the control socket: from HTTP to what the master does. */
 import type { ServerResponse } from 'node:http';
+import { MAX_SLOTS } from '../group/layout.js';
 import { streamLines } from './line-stream.js';
-import { type Controlled, type ScaleTo, VERSION } from './protocol.js';
+import { type Controlled, LINES, MOST_LINES, type ScaleTo, VERSION } from './protocol.js';
 
 /** A request that makes no sense, with the HTTP status that says so. */
 export class RequestError extends Error {
@@ -24,10 +25,6 @@ export interface Request {
 /** Gives the JSON value of the answer; undefined if it has answered by itself. */
 export type Route = (request: Request) => Promise<unknown>;
 
-/** Lines that are given without being asked for a number. */
-const LINES = 15;
-const MOST_LINES = 1_000_000;
-
 /** By method and path. */
 export function routes(master: Controlled): Map<string, Route> {
   return new Map<string, Route>([
@@ -48,7 +45,7 @@ export function routes(master: Controlled): Map<string, Route> {
     [
       `GET ${VERSION}/logs`,
       ({ query, response, closing }) => {
-        const slot = integerIn(query, 'worker', 0, MOST_LINES);
+        const slot = integerIn(query, 'worker', 0, MAX_SLOTS - 1);
         const lines = integerIn(query, 'lines', 0, MOST_LINES) ?? LINES;
         const follow = isOn(query.get('follow'));
         return streamLines(response, master.lines, { lines, slot, follow }, closing);

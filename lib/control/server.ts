@@ -1,9 +1,16 @@
 /** The control socket of a running master: HTTP/1.1 on a Unix socket that only its user and root may talk to. */
 import { once } from 'node:events';
-import { chmodSync, unlinkSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { unlinkSync } from 'node:fs';
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import type { Socket } from 'node:net';
-import { SpillwayError, systemError } from '../errors.js';
+import type { Duplex } from 'node:stream';
+import { ERRORS, SpillwayError, systemError } from '../errors.js';
 import { type NameLock, peerOf } from './lock.js';
 import type { Controlled, Failure } from './protocol.js';
 import { RequestError, type Route, routes } from './routes.js';
@@ -45,17 +52,20 @@ export class ControlServer {
     this.#server.maxConnections = MOST_CONNECTIONS;
     // Before HTTP's own listener would read anything.
     this.#server.prependListener('connection', (socket) => this.#admit(socket));
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseRaw(error, socket));
+    this.#server.on('checkExpectation', (_request, response: ServerResponse) =>
+      this.#track(refuse(response, new RequestError(417, 'no expectation but 100-continue is met'))),
+    );
   }
 
   /** @throws {SpillwayError} `ERR_SPILLWAY_CONTROL` */
   static async open(lock: NameLock, controlled: Controlled): Promise<ControlServer> {
     const control = new ControlServer(controlled, lock.path);
     try {
-      // The folder lets nobody else in meanwhile (claimFolder).
-      control.#server.listen(lock.path);
-      process.once('exit', control.#atExit);
+      listenPrivately(control.#server, lock.path);
+      // In front of what gives the name back.
+      process.prependOnceListener('exit', control.#atExit);
       await once(control.#server, 'listening');
-      chmodSync(lock.path, 0o600);
     } catch (error) {
       await control.close();
       throw systemError('ERR_SPILLWAY_CONTROL', `the control socket ${lock.path} cannot be opened`, error);
@@ -103,10 +113,9 @@ export class ControlServer {
     // A client may go away in the midst of anything; what it asked for is done all the same.
     request.on('error', () => {});
     response.on('error', () => {});
-    // Nothing shall wait for a second request of a client when the master ends.
-    response.setHeader('connection', 'close');
+    isLast(response);
     try {
-      const [method, url] = [request.method ?? '', new URL(request.url ?? '', 'http://spillway')];
+      const [method, url] = [request.method ?? '', urlOf(request)];
       const route = this.#routeOf(method, url.pathname, response);
       const body = await bodyOf(request);
       const result = await route({
@@ -117,7 +126,7 @@ export class ControlServer {
       });
       if (result !== undefined) await send(response, 200, result);
     } catch (error) {
-      await send(response, statusOf(error), failureOf(error));
+      await refuse(response, error);
     }
   }
 
@@ -132,6 +141,50 @@ export class ControlServer {
     );
     throw new RequestError(405, `${path} does not take ${method}`);
   }
+}
+
+/** Node binds in the call of listen() itself; the socket never has another mode than 0600. */
+function listenPrivately(server: Server, path: string): void {
+  const before = process.umask(0o177);
+  try {
+    server.listen(path);
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** Nothing shall wait for a second request of a client when the master ends. */
+function isLast(response: ServerResponse): void {
+  response.setHeader('connection', 'close');
+}
+
+function urlOf(request: IncomingMessage): URL {
+  try {
+    return new URL(request.url ?? '', 'http://spillway');
+  } catch {
+    throw new RequestError(400, `'${request.url}' is no address of a request`);
+  }
+}
+
+/** Statuses of what is no whole request, by Node's codes; all others are 400. */
+const RAW_STATUSES: Readonly<Record<string, number>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  HPE_HEADER_OVERFLOW: 431,
+};
+
+/** Answers what Node could not read as a request; there is no response object for it. */
+function refuseRaw(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const status = RAW_STATUSES[error.code ?? ''] ?? 400;
+  const body = `${JSON.stringify(failureOf(new RequestError(status, error.message)))}\n`;
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/json\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
 }
 
 /** Mode and folder keep others out; should the socket have been made accessible, this still does. */
@@ -166,6 +219,11 @@ async function bodyOf(request: IncomingMessage): Promise<Record<string, unknown>
   return body as Record<string, unknown>;
 }
 
+function refuse(response: ServerResponse, error: unknown): Promise<void> {
+  isLast(response);
+  return send(response, statusOf(error), failureOf(error));
+}
+
 /** Resolves when the answer has left, or the client has gone. */
 function send(response: ServerResponse, status: number, result: unknown): Promise<void> {
   return new Promise((resolve) => {
@@ -192,11 +250,6 @@ function failureOf(error: unknown): Failure {
     return { error: { code: error.code, message: error.message, hint: error.hint } };
   }
   const message = error instanceof Error ? error.message : String(error);
-  return {
-    error: {
-      code: 'ERR_SPILLWAY_CONTROL',
-      message,
-      hint: 'docs/control.md lists the requests and their bodies.',
-    },
-  };
+  const code = error instanceof RequestError ? 'ERR_SPILLWAY_REQUEST' : 'ERR_SPILLWAY_SYSTEM';
+  return { error: { code, message, hint: ERRORS[code].hint } };
 }

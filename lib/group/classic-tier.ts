@@ -6,14 +6,17 @@
  * long as anything is queued, and not at all otherwise. `none` leaves the choice to the kernel's hash, and looks only
  * to keep the backlogs.
  *
+ * To refuse what is new, both attach a program that leads every SYN to a listener that hears nobody (gate.ts).
+ *
  * In both, a leaving listener's queue is accepted here and handed over, since only an eBPF program can make the kernel
  * move it.
  */
 import { closeSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import { type NativeError, type NativeQueueWatch, type NativeSocket, native } from '../native.js';
-import { buildClassicProgram } from './classic.js';
+import { buildClassicProgram, buildRefusingProgram, type ClassicEntry } from './classic.js';
 import { halfOpenAt } from './endpoint.js';
+import { deafen, Gate } from './gate.js';
 import { type GroupState, type Member, reachable, type Tier, type TierCounts } from './tier.js';
 
 /** Milliseconds between two looks at the queues while something is queued. */
@@ -42,6 +45,11 @@ function isShortOfDescriptors(error: unknown): boolean {
   return NO_DESCRIPTOR.has((error as NativeError).code);
 }
 
+/** With nobody left to choose from, everything goes to the gate. */
+function refusing(entries: readonly ClassicEntry[], gate: number): Uint32Array {
+  return buildRefusingProgram(entries.length > 0 ? entries : [{ index: gate, weight: 1 }], gate);
+}
+
 export class ClassicTier implements Tier {
   readonly name: 'cbpf' | 'none';
   readonly #group: GroupState;
@@ -52,6 +60,8 @@ export class ClassicTier implements Tier {
   #quiet = 0;
   /** What the program in force names; empty without a program, undefined while it may be another tier's. */
   #attached: string | undefined;
+  /** Set while everything new is refused, which lasts until the group is closed. */
+  #gate: Gate | undefined;
   #stopped = false;
   #warned = false;
 
@@ -113,14 +123,51 @@ export class ClassicTier implements Tier {
     return { slots, decisions: null, stale: null, migrated: 0 };
   }
 
+  get refusing(): boolean {
+    return this.#gate !== undefined;
+  }
+
+  /** Throws the addon's errors and those of opening a listener; everything is as before then. */
+  refuseNew(): void {
+    if (this.#gate) return;
+    try {
+      // Under `none` the kernel's hash would choose the gate as well, also for those who have been answered.
+      this.#attachEntries(this.#entries());
+      this.#gate = new Gate(this.#group);
+      this.#attach();
+    } catch (error) {
+      this.#gate?.close();
+      this.#gate = undefined;
+      // The first error tells what was wrong. Should this fail too, the program in force still names the members alone.
+      this.#attempt(() => this.changed(), []);
+      throw error;
+    }
+  }
+
   stop(detach: boolean): void {
     this.#stopped = true;
     clearTimeout(this.#looking);
     this.#watch.close();
-    if (detach) reachable(this.#group.members)?.detachProgram();
+    if (this.#gate) this.#deafenAll();
+    else if (detach) reachable(this.#group.members)?.detachProgram();
     if (!this.#group.closed) return;
     // Nobody takes their connections any more, and the port must be free when the group's close() returns.
-    for (const [inode, socket] of this.#leaving) this.#end(socket, inode);
+    try {
+      for (const [inode, socket] of this.#leaving) this.#end(socket, inode);
+    } finally {
+      this.#gate?.close();
+    }
+  }
+
+  /**
+   * As listeners leave one by one, the program soon names nobody, and the kernel's hash chooses among those that are
+   * left: none of them may let anybody in, also where other processes hold it. The program itself goes with the last
+   * listener of the kernel's group.
+   */
+  #deafenAll(): void {
+    const sockets = [...this.#present().map(({ socket }) => socket), ...this.#leaving.values()];
+    // One that the kernel has no memory for is about to be closed all the same.
+    for (const socket of sockets) this.#attempt(() => deafen(socket, this.#group.endpoint.family), []);
   }
 
   #present(): Member[] {
@@ -286,7 +333,7 @@ export class ClassicTier implements Tier {
   }
 
   /** Whom a program may name: the enabled with room, or all enabled when nobody has any. */
-  #entries(): { index: number; weight: number }[] {
+  #entries(): ClassicEntry[] {
     const { order } = this.#group;
     const listening: (Member & { room: boolean })[] = [];
     for (const member of this.#present()) {
@@ -311,7 +358,7 @@ export class ClassicTier implements Tier {
 
   #attach(): void {
     const entries = this.#entries();
-    if (this.name === 'cbpf' || this.#leaving.size > 0) {
+    if (this.name === 'cbpf' || this.#leaving.size > 0 || this.#gate) {
       this.#attachEntries(entries);
     } else if (this.#attached !== '') {
       reachable(this.#group.members)?.detachProgram();
@@ -319,11 +366,13 @@ export class ClassicTier implements Tier {
     }
   }
 
-  #attachEntries(entries: readonly { index: number; weight: number }[]): void {
-    const key = entries.map(({ index, weight }) => `${index}*${weight}`).join();
-    const socket = reachable(this.#group.members);
+  #attachEntries(entries: readonly ClassicEntry[]): void {
+    const gate = this.#gate?.index;
+    const names = entries.map(({ index, weight }) => `${index}*${weight}`).join();
+    const key = gate === undefined ? names : `${gate}|${names}`;
+    const socket = this.#gate?.socket ?? reachable(this.#group.members);
     if (key === this.#attached || key === '' || !socket) return;
-    socket.attachClassic(buildClassicProgram(entries));
+    socket.attachClassic(gate === undefined ? buildClassicProgram(entries) : refusing(entries, gate));
     this.#attached = key;
   }
 }

@@ -46,19 +46,38 @@ type Tree = Segment | Branch;
 /** The two words of one instruction. */
 type Instruction = readonly [head: number, k: number];
 
-/** Codes of the instructions in use (linux/bpf_common.h, linux/filter.h). A is the accumulator, k the second word. */
+/**
+ * Codes of the instructions in use (linux/bpf_common.h, linux/filter.h). A is the accumulator, X the index register, k
+ * the second word.
+ */
 const LOAD_WORD = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const LOAD_BYTE = 0x30; // BPF_LD | BPF_B | BPF_ABS
+const LOAD_BYTE_AFTER_X = 0x50; // BPF_LD | BPF_B | BPF_IND
+const LOAD_X_WITH_HEADER_LENGTH = 0xb1; // BPF_LDX | BPF_B | BPF_MSH: 4 × the low half of the byte
+const SHIFT_RIGHT = 0x74; // BPF_ALU | BPF_RSH | BPF_K
 const ADD = 0x04; // BPF_ALU | BPF_ADD | BPF_K
 const SUBTRACT = 0x14; // BPF_ALU | BPF_SUB | BPF_K
 const DIVIDE = 0x34; // BPF_ALU | BPF_DIV | BPF_K
 const MODULO = 0x94; // BPF_ALU | BPF_MOD | BPF_K
 const JUMP = 0x05; // BPF_JMP | BPF_JA
 const JUMP_IF_AT_LEAST = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JUMP_IF_EQUAL = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JUMP_IF_SET = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN_K = 0x06; // BPF_RET | BPF_K
 const RETURN_A = 0x16; // BPF_RET | BPF_A
 
 /** SKF_AD_OFF + SKF_AD_RANDOM: a load from this "offset" gives a random 32-bit number. */
 const RANDOM_NUMBER = 0xffff_f000 + 56;
+
+/** SKF_NET_OFF: "offsets" from here on count from the IP header. The data itself starts behind the TCP header. */
+const IP_HEADER = 0xfff0_0000;
+const IPV6_HEADER_BYTES = 40;
+/** Where an IPv6 header names what follows it. */
+const NEXT_HEADER = 6;
+const TCP = 6;
+/** Offset of the flags in a TCP header, and one of them. */
+const FLAGS = 13;
+const SYN = 0x02;
 
 /** The farthest a conditional jump reaches: its offsets are bytes. */
 const CONDITIONAL_REACH = 0xff;
@@ -82,16 +101,55 @@ const MAX_U32 = 0xffff_ffff;
  *   weights is wider than that, or the program would be longer than {@link MAX_INSTRUCTIONS}.
  */
 export function buildClassicProgram(entries: readonly ClassicEntry[]): Uint32Array {
+  return encode(choice(entries));
+}
+
+/**
+ * Builds a program that leads every SYN to the gate, an index of the group as well, and chooses among the entries for
+ * everything else that meets a listener: the last ACK of a client that was answered with a SYN cookie, and strays.
+ * Where TCP does not follow the IPv6 header at once, nobody looks further: that goes to the gate too. It has 11
+ * instructions more than that of {@link buildClassicProgram}, and the same limits.
+ *
+ * @throws {RangeError} as {@link buildClassicProgram} does.
+ */
+export function buildRefusingProgram(entries: readonly ClassicEntry[], gate: number): Uint32Array {
+  if (!isU32(gate)) throw new RangeError('the gate must be a whole number from 0 to 2³² − 1');
+  return encode([...divertSyns(gate), ...choice(entries)]);
+}
+
+function choice(entries: readonly ClassicEntry[]): Instruction[] {
   const segments = segmentsOf(chooseable(entries));
   const tree = treeOf(segments);
-  const program = isConstant(tree) ? assemble(tree) : [...randomBelow(endOf(segments)), ...assemble(tree)];
+  return isConstant(tree) ? assemble(tree) : [...randomBelow(endOf(segments)), ...assemble(tree)];
+}
 
+function encode(program: readonly Instruction[]): Uint32Array {
   if (program.length > MAX_INSTRUCTIONS) {
     throw new RangeError(
       `the program has ${program.length} instructions; the kernel takes ${MAX_INSTRUCTIONS}`,
     );
   }
   return Uint32Array.from(program.flat());
+}
+
+/**
+ * Goes on behind itself unless the segment is a SYN. The version decides by itself what the packet is: a dual-stack
+ * listener gets both. A load that fails would return index 0; the kernel has checked both headers before.
+ */
+function divertSyns(gate: number): Instruction[] {
+  return [
+    instruction(LOAD_BYTE, IP_HEADER),
+    instruction(SHIFT_RIGHT, 4),
+    instruction(JUMP_IF_EQUAL, 4, 0, 3),
+    instruction(LOAD_X_WITH_HEADER_LENGTH, IP_HEADER),
+    instruction(LOAD_BYTE_AFTER_X, IP_HEADER + FLAGS),
+    instruction(JUMP, 3),
+    instruction(LOAD_BYTE, IP_HEADER + NEXT_HEADER),
+    instruction(JUMP_IF_EQUAL, TCP, 0, 2),
+    instruction(LOAD_BYTE, IP_HEADER + IPV6_HEADER_BYTES + FLAGS),
+    instruction(JUMP_IF_SET, SYN, 0, 1),
+    instruction(RETURN_K, gate),
+  ];
 }
 
 // Entries to segments.

@@ -11,7 +11,7 @@ import {
   type OpenOptions,
 } from './arguments.js';
 import { EbpfTier, isRefusedSocket, refusedSocket } from './ebpf-tier.js';
-import { listenersAt, resolveEndpoint } from './endpoint.js';
+import { halfOpenAt, listenersAt, resolveEndpoint } from './endpoint.js';
 import { JoinOrder } from './join-order.js';
 import type { BoundOptions } from './listener-options.js';
 import { adoptListeners, closeAll, explain, inodeOf, openListeners, openSocket } from './listeners.js';
@@ -42,6 +42,7 @@ export type { GroupStats, SocketStats } from './statistics.js';
  */
 export class SocketGroup {
   readonly #endpoint: Endpoint;
+  readonly #v6Only: boolean;
   readonly #members: Members;
   readonly #selection: Selection;
   readonly #options: LiveOptions;
@@ -87,6 +88,7 @@ export class SocketGroup {
       },
     };
     this.#endpoint = endpoint;
+    this.#v6Only = bound.v6Only ?? false;
     this.#members = members;
     this.#selection = new Selection(state, settings, { readBy, sockmap });
     this.#options = new LiveOptions(endpoint.family, members, settings, this.#selection);
@@ -180,7 +182,7 @@ export class SocketGroup {
     return this.#selection.notice;
   }
 
-  /** Whether `refuseNew()` is in force. */
+  /** Whether `refuseNew()` is in force; it stays so until the group is closed. */
   get refusesNew(): boolean {
     return this.#selection.refusing;
   }
@@ -277,22 +279,56 @@ export class SocketGroup {
   }
 
   /**
-   * For a graceful stop: from the return of this call on the kernel refuses every SYN at once (the client gets
-   * ECONNREFUSED), whatever the options of the group and its slots are, or are set to later. Who has been answered
-   * already gets in: handshakes are finished, also those that come back with a SYN cookie, and what is queued waits
-   * to be accepted. There is no way back, and other holders of the listeners get nothing new after `close()` either.
+   * For a graceful stop: from the fulfilment on no new connection gets in, whatever the options of the group and its
+   * slots are, or are set to later; only the selector cannot be changed any more. Who has been answered already gets in:
+   * handshakes are finished, also those that come back with a SYN cookie, and what is queued waits to be accepted. There
+   * is no way back. Called again it does nothing more.
    *
-   * @returns whether it is so: only the selector `ebpf` can. Below it nothing has changed.
+   * Under `ebpf` the kernel refuses every SYN at once (the client gets ECONNREFUSED). Under `cbpf` and `none` it drops
+   * them, and the client's next SYN, a second after the first, then two, four and so on, is refused once the group is
+   * closed. That takes two more descriptors until `close()`, no privilege, and a kernel with TCP signatures
+   * (CONFIG_TCP_MD5SIG; not in FIPS mode). If this process ends without `close()`, other holders of the listeners are
+   * given new connections again.
+   *
+   * After `close()` other holders of the listeners get nothing new either. Under `cbpf` and `none` that goes for
+   * handshakes under way too, whose clients then wait for an answer until the last holder has closed: see
+   * {@link handshakes}. Such a listener can still be emptied, but is of no use to another group.
+   *
+   * @returns whether it is so. False when nothing has changed because no further listener can be opened (descriptors,
+   *   privileges that were dropped since the opening on a port below 1024, listeners of another user), or the kernel lacks
+   *   what it takes.
+   * @throws {SpillwayError} `ERR_SPILLWAY_CLOSED`; what the kernel refuses under `ebpf`.
    */
-  refuseNew(): boolean {
+  async refuseNew(): Promise<boolean> {
     this.#assertOpen();
     return this.#selection.refuseNew();
   }
 
   /**
+   * Handshakes that have begun at the group's address and port and can still become connections, now. To be asked while
+   * the group refuses what is new, before it is closed.
+   *
+   * It is an estimate. Too high: with clients that never answer (the kernel gives one up after about a minute, see
+   * tcp_synack_retries in tcp(7)), with those that say nothing yet under `deferAccept`, and, on a wildcard address, with
+   * those of other services on the same port. Too low: clients that were answered with a SYN cookie are known to nobody,
+   * and 0 is also the answer where the kernel cannot be asked (sock_diag(7) and proc(5) both fail, or no descriptor is
+   * free). Without sock_diag(7) the kernel walks all of its connections for it.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_CLOSED`
+   */
+  handshakes(): number {
+    this.#assertOpen();
+    try {
+      return new Set(halfOpenAt(this.#endpoint, this.#v6Only).map(({ peer }) => peer)).size;
+    } catch {
+      return 0;
+    }
+  }
+
+  /**
    * Takes the program off the kernel's group and closes the group's descriptors; what is queued at a socket that
    * nobody else holds is reset. Sockets that others hold go on, chosen by the kernel's own hash, unless the group
-   * refuses what is new. May be called twice.
+   * refuses what is new (see {@link refuseNew}). May be called twice.
    */
   close(): void {
     if (this.#closed) return;

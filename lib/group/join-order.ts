@@ -2,7 +2,7 @@
  * The order of the listeners in the kernel's reuseport group, which is what the answer of a classic program is an index
  * into: a newcomer is appended; when one leaves, the last takes its place (net/core/sock_reuseport.c,
  * `__reuseport_detach_sock`). The kernel tells it only as long as nobody has left, so it is kept for the life of the
- * group, over all changes of selector, and everyone who joins or leaves is reported here, the sink included.
+ * group, over all changes of selector, and everyone who joins or leaves is reported here, the sink and the gate included.
  */
 export class JoinOrder {
   readonly #inodes: number[];

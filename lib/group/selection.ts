@@ -9,6 +9,11 @@ import type { Settings } from './settings.js';
 import type { GroupState, Tier } from './tier.js';
 import { whyNotEbpf } from './why.js';
 
+/** What the kernel has said no to: told by the addon, or put into words by whoever opened a socket. */
+function isOfTheSystem(error: unknown): boolean {
+  return error instanceof SpillwayError || (error as Partial<NativeError>).syscall !== undefined;
+}
+
 /** Owns the tier in force; there is one from the first to the last moment. */
 export class Selection {
   readonly #group: GroupState;
@@ -42,7 +47,7 @@ export class Selection {
 
   /** Whether everything new is refused. */
   get refusing(): boolean {
-    return this.#tier instanceof EbpfTier && this.#tier.refusing;
+    return this.#tier.refusing;
   }
 
   /** The value of an option of the whole group, under the tier in force. */
@@ -70,7 +75,7 @@ export class Selection {
     if (this.refusing) {
       throw new SpillwayError(
         'ERR_SPILLWAY_OPTION_TIER',
-        `the group refuses new connections, which the selector '${selector}' cannot`,
+        `the group refuses new connections, and goes on doing so with the selector '${before.name}'`,
       );
     }
     const notice = this.#notice;
@@ -91,15 +96,16 @@ export class Selection {
     this.#migratedBefore = migrated;
   }
 
-  /** @returns false where the tier in force cannot. */
+  /** @returns false where the tier in force cannot, for want of something outside this program; nothing has changed then. */
   refuseNew(): boolean {
-    if (!(this.#tier instanceof EbpfTier)) return false;
     try {
       this.#tier.refuseNew();
+      return true;
     } catch (error) {
+      // Below `ebpf` a listener more is needed, and a kernel that lets a peer be made to sign.
+      if (this.#tier.name !== 'ebpf' && isOfTheSystem(error)) return false;
       throw explain(error, 'the group cannot refuse new connections');
     }
-    return true;
   }
 
   #choose(selector: GroupOptions['selector']): Tier {

@@ -78,6 +78,13 @@ export interface Tier {
    */
   leave(slot: number, socket: NativeSocket, inode: number): Promise<void>;
   counts(): TierCounts;
+  /** Whether `refuseNew()` is in force. */
+  readonly refusing: boolean;
+  /**
+   * From the return on no SYN gets an answer that leads to a connection, and whatever the group changes, that stays;
+   * clients that have been answered get in. The addon's errors are thrown, and those of opening a listener.
+   */
+  refuseNew(): void;
   /**
    * Lets go of everything and leaves the members as they are.
    *

@@ -3,10 +3,17 @@
  * below the `ebpf` selector, and those that arrive for a worker that has closed its server.
  *
  * The master keeps its descriptor until the worker says that it has the connection. A worker that refuses, or dies
- * before it has said so, leaves the connection to the next one; it is reset only when nobody is left who could take it.
+ * before it has said so, leaves the connection to the next one, who may still have to be started. What nobody has taken
+ * is reset when the service ends.
  */
 import { Socket } from 'node:net';
 import type { WorkerProcess } from './worker-process.js';
+
+/**
+ * Connections that may be on their way to one worker before no more are asked for: each is a descriptor of the master's,
+ * and a worker that does not answer must not get all of them.
+ */
+const MOST_ON_THE_WAY = 64;
 
 interface Pending {
   socket: Socket;
@@ -21,6 +28,7 @@ export class Handover {
   readonly #load = new Map<WorkerProcess, number>();
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
+  #closed = false;
 
   /** One more who may take connections, as long as it can be spoken to. */
   add(worker: WorkerProcess): void {
@@ -47,6 +55,14 @@ export class Handover {
     this.#sendWaiting();
   }
 
+  /** Whether somebody can take one more connection to that port now. One that is given all the same waits. */
+  hasRoom(port: number): boolean {
+    for (const [worker, load] of this.#load) {
+      if (load < MOST_ON_THE_WAY && worker.canTake(port)) return true;
+    }
+    return false;
+  }
+
   /** Takes over the descriptor of a connection to a port. */
   give(fd: number, port: number): void {
     // Nothing may be read here: every byte is the worker's.
@@ -58,11 +74,20 @@ export class Handover {
     pending.socket.on('error', () => {});
     const id = ++this.#lastId;
     this.#pending.set(id, pending);
-    this.#send(id, pending);
+    if (this.#closed) this.#reset(id, pending);
+    else this.#send(id, pending);
   }
 
-  /** Resets what nobody has taken. */
+  /** A port ends: resets what nobody has been sent. */
+  endOf(port: number): void {
+    for (const [id, pending] of this.#pending) {
+      if (pending.port === port && !pending.worker) this.#reset(id, pending);
+    }
+  }
+
+  /** The service ends: resets what nobody has taken, and whatever is given from now on. */
   close(): void {
+    this.#closed = true;
     for (const [id, pending] of this.#pending) this.#reset(id, pending);
   }
 
@@ -84,10 +109,7 @@ export class Handover {
       if (worker === except || !worker.canTake(pending.port)) continue;
       if (!taker || load < (this.#load.get(taker) ?? 0)) taker = worker;
     }
-    if (!taker) {
-      if (this.#load.size === 0) this.#reset(id, pending);
-      return;
-    }
+    if (!taker) return;
     pending.worker = taker;
     this.#count(taker, 1);
     // The handle itself and not the net.Socket: the worker shall see a connection as fresh as an accepted one.

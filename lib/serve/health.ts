@@ -14,6 +14,8 @@ export interface Look {
   loop: { state: 'silent' | 'waiting' | 'running'; since: number } | undefined;
   /** Since when the process has been seen stopped by a signal; undefined: it is not. */
   stoppedSince: number | undefined;
+  /** Since when it is ready. What began before that was part of its start. */
+  readySince: number;
   now: number;
 }
 
@@ -21,8 +23,8 @@ export interface Look {
  * For how many milliseconds it has not reacted. A loop that waits for something to happen does, one that has not turned yet
  * is still loading its program. Pure.
  */
-export function unresponsiveFor({ loop, stoppedSince, now }: Look): number {
-  const running = loop?.state === 'running' ? now - loop.since : 0;
+export function unresponsiveFor({ loop, stoppedSince, readySince, now }: Look): number {
+  const running = loop?.state === 'running' ? now - Math.max(loop.since, readySince) : 0;
   const stopped = stoppedSince === undefined ? 0 : now - stoppedSince;
   return Math.max(0, running, stopped);
 }
@@ -31,7 +33,7 @@ export interface HealthOptions {
   /** Milliseconds; `hangTimeout` 0: never. */
   stuckAfter: number;
   hangTimeout: number;
-  /** Who is watched, at this moment. */
+  /** Who is watched, at this moment: those that are ready, also those that finish what they have. */
   workers: () => Iterable<WorkerProcess>;
   /** Whether connections wait at a worker's listeners: a stopped process is then looked for at every look. */
   hasQueue: (worker: WorkerProcess) => boolean;
@@ -48,6 +50,7 @@ export class Health {
   readonly #hung = new WeakSet<WorkerProcess>();
   #lastLook = monotonic();
   #lastProc = 0;
+  #closed = false;
 
   constructor(options: HealthOptions) {
     this.#options = options;
@@ -57,6 +60,7 @@ export class Health {
   }
 
   close(): void {
+    this.#closed = true;
     clearInterval(this.#timer);
   }
 
@@ -68,7 +72,10 @@ export class Health {
     if (late) return;
     const proc = now - this.#lastProc >= PROC_EVERY;
     if (proc) this.#lastProc = now;
-    for (const worker of this.#options.workers()) this.#judge(worker, now, proc);
+    for (const worker of this.#options.workers()) {
+      // Its page is gone with it.
+      if (worker.state !== 'exited') this.#judge(worker, now, proc);
+    }
   }
 
   #judge(worker: WorkerProcess, now: number, proc: boolean): void {
@@ -77,9 +84,12 @@ export class Health {
     const suspect = worker.stuck || this.#stoppedSince.has(worker);
     if (proc || suspect || hasQueue(worker)) this.#noteStopped(worker, now);
     const stoppedSince = this.#stoppedSince.get(worker);
-    const time = unresponsiveFor({ loop, stoppedSince, now });
+    const readySince = now - (performance.now() - (worker.readyAt ?? 0));
+    const time = unresponsiveFor({ loop, stoppedSince, readySince, now });
     const why = stoppedSince === undefined ? 'its event loop is stuck' : 'its process is stopped';
     const stuck = time > stuckAfter;
+    // Seen between two looks, it is not minded later than it should be.
+    if (!stuck && stoppedSince === now) setTimeout(() => this.#again(worker), stuckAfter + 1).unref();
     if (stuck !== worker.stuck) {
       worker.stuck = stuck;
       changed(worker, stuck, why);
@@ -88,6 +98,10 @@ export class Health {
       this.#hung.add(worker);
       hung(worker, `${why} for ${Math.round(time / 1000)} s`);
     }
+  }
+
+  #again(worker: WorkerProcess): void {
+    if (!this.#closed && worker.state !== 'exited') this.#judge(worker, monotonic(), false);
   }
 
   #noteStopped(worker: WorkerProcess, now: number): void {

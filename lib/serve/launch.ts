@@ -2,25 +2,22 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { SpillwayError, systemError } from '../errors.js';
 import { type NativeHints, packageRoot } from '../native.js';
 import type { Plan } from './options.js';
-import { FIRST_FD, type InheritedListener, type WorkerStart } from './protocol.js';
+import { withPreload } from './preload-option.js';
+import { FIRST_FD, type InheritedListener, PRIVATE_VARIABLES, type WorkerStart } from './protocol.js';
 
 const LAUNCHER = join(packageRoot, 'build/Release/spillway-launch');
-const PRELOAD = join(packageRoot, 'dist/lib/serve/worker/preload.js');
+const PRELOAD = join(packageRoot, 'dist/lib/serve/worker/preload.cjs');
 
 /** What Node, systemd and this package leave in a process's environment for that process alone. */
 const NOT_PASSED_ON = [
-  'LISTEN_FDS',
-  'LISTEN_FDNAMES',
-  'LISTEN_PID',
+  ...PRIVATE_VARIABLES,
   'NODE_CHANNEL_FD',
   'NODE_CHANNEL_SERIALIZATION_MODE',
   'NODE_UNIQUE_ID',
   'NOTIFY_SOCKET',
-  'SPILLWAY_WORKER',
   'WATCHDOG_PID',
   'WATCHDOG_USEC',
 ];
@@ -58,7 +55,7 @@ export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
   const { hints } = gifts;
   const report = reportAt(gifts.listeners.length);
   const own = hints
-    ? [process.execPath, '--import', pathToFileURL(PRELOAD).href, ...program.execArgv, program.file]
+    ? [process.execPath, '--require', PRELOAD, ...program.execArgv, program.file]
     : [program.file];
   // Behind the report come the hints and Node's IPC channel; no other descriptor shall reach the worker.
   const more = hints ? [hints.fd, 'ipc'] : [];
@@ -76,7 +73,11 @@ export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
   try {
     return spawn(LAUNCHER, [...options, '--', ...own, ...program.args], {
       cwd,
-      env: environment(plan, slot, gifts, report + 1),
+      env: {
+        ...environment(plan, slot, gifts, report + 1),
+        // Here it comes first. On the command line as well: a Node that has capabilities from its file does not look here.
+        ...(hints ? { NODE_OPTIONS: withPreload(plan.env.NODE_OPTIONS, PRELOAD) } : {}),
+      },
       stdio: [...stdio, ...gifts.listeners.map(({ fd }) => fd), 'pipe', ...more] as StdioOptions,
     });
   } catch (error) {

@@ -4,15 +4,18 @@ import { EventEmitter } from 'node:events';
 import { SpillwayError, systemError } from '../errors.js';
 import type { SocketGroup } from '../group/group.js';
 import { native } from '../native.js';
+import { Answers } from './answers.js';
+import { closeHandle } from './channel-guard.js';
 import { Desk } from './desk.js';
 import { Handover } from './handover.js';
 import { Health } from './health.js';
 import { assertBuilt, launch } from './launch.js';
-import { type MasterOptions, type Plan, planOf, type WorkerChange } from './options.js';
+import { MemoryWatch } from './memory.js';
+import { changedPlan, LONGEST, type MasterOptions, type Plan, planOf, type WorkerChange } from './options.js';
 import { OverflowWatch } from './overflow.js';
+import type { Port } from './port.js';
 import { usageOf } from './process-usage.js';
-import { asProgramError } from './program-error.js';
-import { type Answer, type DrainReason, type Question, toWorker } from './protocol.js';
+import { type DrainReason, toWorker } from './protocol.js';
 import { ServicePorts } from './service-ports.js';
 import { Slot } from './slot.js';
 import { type MasterState, type MasterStatus, portStatus, slotStatus, workerStatus } from './status.js';
@@ -24,8 +27,8 @@ export type { MasterStatus } from './status.js';
 /** Milliseconds between looks at queues that are to become empty before the workers end. */
 const QUEUE_LOOK = 5;
 
-/** Milliseconds between looks at the workers' memory. */
-const MEMORY_LOOK = 1000;
+/** Milliseconds that handshakes under way are waited for: a first repetition of what was lost takes one second. */
+const HANDSHAKE_LIMIT = 1500;
 
 export interface MasterEvents {
   /** All workers are ready. */
@@ -101,18 +104,27 @@ export class Master extends EventEmitter<MasterEvents> {
   readonly #handover = new Handover();
   readonly #ports: ServicePorts;
   readonly #keys: TicketKeys;
+  readonly #answers: Answers;
   readonly #overflow: OverflowWatch;
   #desk: Desk | undefined;
   #health: Health | undefined;
-  #memoryTimer: NodeJS.Timeout | undefined;
+  #memory: MemoryWatch | undefined;
   /** Sockets that are being taken out; the groups must not be closed meanwhile. */
   readonly #leaving = new Set<Promise<void>>();
+  /** It is going to be looked at whether slots and workers agree. */
+  #agreeing = false;
+  /** Who waits for something that will not come once the end has begun. */
+  readonly #wakeAtEnd = new Set<() => void>();
   /** A worker has been ready: the program can run. */
   #proven = false;
   #state: MasterState = 'starting';
   /** The last of the operations that come one after another. */
   #operations: Promise<unknown>;
   #closing: Promise<void> | undefined;
+  /** How long the end may still take, since it was hurried on. */
+  #quickest: Patience = { drain: Number.POSITIVE_INFINITY, kill: Number.POSITIVE_INFINITY };
+  /** Desk and declared ports; the end waits for it, so that nothing is opened after it. */
+  readonly #opening: Promise<void>;
   readonly #ready: Promise<void>;
   readonly #closed: Promise<void>;
   #settleClosed!: { resolve: () => void; reject: (error: Error) => void };
@@ -126,11 +138,24 @@ export class Master extends EventEmitter<MasterEvents> {
       () => this.#plan,
       this.#handover,
       (port) => this.emit('port', port.group),
+      (error) => this.#report(error),
     );
     this.#keys = new TicketKeys(plan.ticketKeyRotation, (keys) => {
       for (const worker of this.workers)
         (worker as WorkerProcess).tell(toWorker({ event: 'ticketKeys', keys }));
     });
+    this.#answers = new Answers(
+      {
+        plan: () => this.#plan,
+        slots: () => this.#slots,
+        workers: () => this.workers as readonly WorkerProcess[],
+        assertOpen: () => this.#assertOpen(),
+        isEnding: () => this.#closing !== undefined,
+        report: (error) => this.#report(error),
+      },
+      this.#ports,
+      this.#keys,
+    );
     this.#overflow = new OverflowWatch(
       () => this.groups,
       (group, dropped, reset) => this.emit('overflow', { group, dropped, reset }),
@@ -139,6 +164,7 @@ export class Master extends EventEmitter<MasterEvents> {
       this.#settleClosed = { resolve, reject };
     });
     this.#closed.catch((error: Error) => this.#complain(error, this.#awaited.closed));
+    this.#opening = this.#open();
     this.#ready = this.#begin();
     this.#ready.catch((error: Error) => this.#complain(error, this.#awaited.ready));
     this.#operations = this.#ready.catch(() => {});
@@ -157,7 +183,7 @@ export class Master extends EventEmitter<MasterEvents> {
     return master;
   }
 
-  /** Fulfilled when all workers are ready; rejected, with nothing left, when the first start failed. */
+  /** Fulfilled when every worker is ready or has failed for good; rejected, with nothing left, when the start failed. */
   get ready(): Promise<void> {
     this.#awaited.ready = true;
     return this.#ready;
@@ -211,7 +237,7 @@ export class Master extends EventEmitter<MasterEvents> {
   } = {}): Promise<void> {
     return this.#inTurn(async () => {
       const before = this.#plan;
-      const after = planOf({ ...before.options, ...change });
+      const after = changedPlan(before, change);
       this.emit('reload', { phase: 'begin' });
       this.#state = 'reloading';
       this.#plan = after;
@@ -239,7 +265,8 @@ export class Master extends EventEmitter<MasterEvents> {
       const failures: SpillwayError[] = [];
       await Promise.all(
         this.#slots.map(async (slot) => {
-          await slot.empty('stop');
+          await slot.empty('stop').catch((error: Error) => this.#report(error));
+          slot.forgive();
           await slot.start().catch((error: SpillwayError) => {
             failures.push(error);
             slot.notStarted(error);
@@ -271,7 +298,7 @@ export class Master extends EventEmitter<MasterEvents> {
       }
       const from = this.#slots.length;
       if (workers > from) await this.#grow(workers);
-      else await this.#shrink(workers);
+      else await this.#keepFirst(workers);
       this.#plan = { ...this.#plan, workers, options: { ...this.#plan.options, workers } };
       if (workers !== from) this.emit('scale', { from, to: workers });
     });
@@ -279,19 +306,25 @@ export class Master extends EventEmitter<MasterEvents> {
 
   /**
    * Ends gracefully: new connections are refused (below `ebpf` as few as possible get in), what is queued is accepted,
-   * workers finish what they have. May be called twice; with `timeout: 0`, then or at once, all are killed.
+   * workers finish what they have. Called again it may only become quicker; with `timeout: 0`, then or at once, all are killed.
    *
-   * @param options.timeout milliseconds for all of it; default `drainTimeout` + `killTimeout`.
+   * @param options.timeout milliseconds for all of it, 0 to 2147483647; default `drainTimeout` + `killTimeout`.
    * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when a worker cannot be ended, because this process has given up the
    *   right to. The groups are closed then as well, but that worker's listeners are still open.
    */
   close({ timeout }: { timeout?: number } = {}): Promise<void> {
-    if (!this.#closing) {
-      const { drainTimeout, killTimeout } = this.#plan;
-      const kill = timeout === undefined ? killTimeout : Math.min(killTimeout, timeout / 2);
-      const drain = timeout === undefined ? drainTimeout : timeout - kill;
-      this.#close({ drain, kill });
+    const isTime = timeout === undefined || (timeout >= 0 && timeout <= LONGEST);
+    if (!isTime) {
+      const message = `timeout cannot be ${timeout}; it takes: number, 0 to ${LONGEST} milliseconds`;
+      return Promise.reject(new SpillwayError('ERR_SPILLWAY_OPTION_RANGE', message));
     }
+    // Whoever gets this promise is told of what goes wrong.
+    this.#awaited.closed = true;
+    const { drainTimeout, killTimeout } = this.#plan;
+    const kill = timeout === undefined ? killTimeout : Math.min(killTimeout, timeout / 2);
+    const drain = timeout === undefined ? drainTimeout : timeout - kill;
+    if (!this.#closing) this.#close({ drain, kill });
+    else if (timeout !== undefined) this.#quicken({ drain, kill });
     if (timeout === 0) for (const slot of [...this.#slots, ...this.#retired]) slot.hurry();
     return this.#closing as Promise<void>;
   }
@@ -312,17 +345,22 @@ export class Master extends EventEmitter<MasterEvents> {
       uptime: performance.now() - this.#startedAt,
       wanted: this.#slots.length,
       workers: rows,
-      ports: this.#state === 'stopped' ? [] : [...this.#ports].map(portStatus),
+      ports: [...this.#ports].filter(({ isOpen }) => isOpen).map(portStatus),
     };
+  }
+
+  async #open(): Promise<void> {
+    this.#desk = await Desk.open(
+      (pid) => this.workers.some((worker) => worker.pid === pid),
+      (question, pid) => this.#answers.answer(question, pid),
+    );
+    this.#assertOpen();
+    await this.#ports.openDeclared(this.#plan.workers);
   }
 
   async #begin(): Promise<void> {
     try {
-      this.#desk = await Desk.open(
-        (pid) => this.workers.some((worker) => worker.pid === pid),
-        (question, pid) => this.#answer(question, pid),
-      );
-      await this.#ports.openDeclared(this.#plan.workers);
+      await this.#opening;
       this.#assertOpen();
       for (let number = 0; number < this.#plan.workers; number++) this.#addSlot(number);
       this.#watch();
@@ -349,6 +387,7 @@ export class Master extends EventEmitter<MasterEvents> {
       const settled = new Promise<void>((resolve) => {
         slot.once('ready', () => resolve());
         slot.once('failed', () => resolve());
+        this.#wakeAtEnd.add(resolve);
       });
       slot.notStarted(error as SpillwayError);
       await settled;
@@ -359,37 +398,41 @@ export class Master extends EventEmitter<MasterEvents> {
     const { stuckAfter, hangTimeout, maxMemory } = this.#plan;
     this.#health = new Health({
       stuckAfter,
-      hangTimeout,
-      workers: () => this.#slots.flatMap(({ current }) => (current?.isReady ? [current] : [])),
+      // A debugger may hold a worker as long as it likes.
+      hangTimeout: isDebugged(this.#plan) ? 0 : hangTimeout,
+      workers: () => (this.workers as readonly WorkerProcess[]).filter(({ isReady }) => isReady),
       hasQueue: (worker) => [...this.#ports].some((port) => port.queuedAt(worker.slot) > 0),
       changed: (worker, stuck, why) => {
         this.#agree();
         this.emit('worker:stuck', worker, stuck, why);
       },
       hung: (worker, why) => {
-        const slot = this.#slots[worker.slot];
-        if (slot?.current === worker) slot.killStuck(`was killed: ${why}`);
+        worker.hurryAway(`was killed: ${why}`);
       },
     });
     if (maxMemory === undefined) return;
-    this.#memoryTimer = setInterval(() => void this.#limitMemory(maxMemory), MEMORY_LOOK);
-    this.#memoryTimer.unref();
+    this.#memory = new MemoryWatch({
+      most: maxMemory,
+      timing: this.#plan,
+      workers: () => this.#slots.flatMap(({ current }) => (current?.isReady ? [current] : [])),
+      replace: (worker, memory) => this.#replaceLarge(worker, memory, maxMemory),
+    });
   }
 
-  async #limitMemory(most: number): Promise<void> {
-    const workers = this.#slots.flatMap(({ current }) => (current?.isReady ? [current] : []));
-    const usage = await usageOf(workers.map(({ pid }) => pid));
-    for (const worker of workers) {
-      const { memory } = usage.get(worker.pid ?? 0) ?? { memory: 0 };
-      const slot = this.#slots[worker.slot];
-      if (memory <= most || slot?.current !== worker || slot.isReplaced || this.#closing) continue;
-      slot.isReplaced = true;
-      slot.lastReason = `was replaced: ${memory} bytes of memory, ${most} allowed`;
-      this.#inTurn(() => this.#replace(slot, 'replace'))
-        .catch((error: Error) => this.#report(error))
-        .finally(() => {
-          slot.isReplaced = false;
-        });
+  /** Whether the worker has been replaced. */
+  async #replaceLarge(worker: WorkerProcess, memory: number, most: number): Promise<boolean> {
+    try {
+      return await this.#inTurn(async () => {
+        const slot = this.#slots[worker.slot];
+        if (slot?.current !== worker) return false;
+        await this.#replace(slot, 'replace');
+        slot.restarts++;
+        slot.lastReason = `was replaced: ${memory} bytes of memory, ${most} allowed`;
+        return true;
+      });
+    } catch (error) {
+      if ((error as SpillwayError).code !== 'ERR_SPILLWAY_CLOSED') this.#report(error as Error);
+      return false;
     }
   }
 
@@ -404,6 +447,7 @@ export class Master extends EventEmitter<MasterEvents> {
     slot.on('ready', (worker) => {
       this.#proven = true;
       this.#agree();
+      this.#answers.look();
       this.emit('worker:ready', worker, (worker.readyAt ?? 0) - worker.startedAt);
     });
     slot.on('drain', (worker, reason) => {
@@ -412,6 +456,7 @@ export class Master extends EventEmitter<MasterEvents> {
     });
     slot.on('exit', (worker, expected, reason) => {
       this.#lost(slot, worker);
+      this.#answers.look();
       const { code, signal } = worker.ending;
       this.emit('worker:exit', { slot: number, pid: worker.pid, code, signal, expected, reason });
     });
@@ -422,6 +467,8 @@ export class Master extends EventEmitter<MasterEvents> {
     slot.on('failed', (error) => {
       this.emit('worker:failed', { slot: number, reason: error.message });
       this.#giveUpIfAllFailed(error);
+      this.#vacate(slot);
+      this.#answers.look();
     });
     slot.on('immortal', (error) => this.#report(error));
     return slot;
@@ -448,6 +495,7 @@ export class Master extends EventEmitter<MasterEvents> {
         waits: plan.waitReady,
         ports: declared.map(({ id }) => id),
         listeners: listeners.length,
+        isPort: (id: number) => this.#ports.get(id) !== undefined,
       };
       const worker = new WorkerProcess(number, child, readiness, hints);
       this.#hear(worker);
@@ -463,54 +511,51 @@ export class Master extends EventEmitter<MasterEvents> {
     // The slots come first, so that a listener of our events sees the groups as they are.
     worker.on('state', () => this.#agree());
     worker.on('listening', () => this.emit('worker:listening', worker));
-    worker.on('closed', (id) => this.#forgetUnused(id, worker));
-    worker.on('message', (message, handle) => this.emit('worker:message', worker, message, handle));
-  }
-
-  async #answer(question: Question, pid: number): Promise<{ answer: Answer; fd?: number }> {
-    if (question.ask === 'ticketKeys') return { answer: { ticketKeys: this.#keys.current } };
-    const worker = (this.workers as readonly WorkerProcess[]).find((each) => each.pid === pid);
-    try {
-      this.#assertOpen();
-      if (!worker) throw closedMeanwhile();
-      if (this.#ports.declared.length > 0) worker.noteElsewhere(question.port);
-      const port = await this.#ports.ask(question, this.#slots.length);
-      await port.fill(worker.slot);
-      const { fd, ...listener } = port.listener(worker.slot);
-      return { answer: { listener }, fd };
-    } catch (error) {
-      return { answer: { error: asProgramError(error) } };
-    }
-  }
-
-  /** A port that was not declared ends when the last program that had it has closed it by itself. */
-  #forgetUnused(id: number, worker: WorkerProcess): void {
-    const port = this.#ports.get(id);
-    if (!port || port.declared || worker.state === 'draining' || this.#closing) return;
-    const isComplete = this.#slots.every(({ current, isRestarting }) => current?.isReady && !isRestarting);
-    const inUse = (this.workers as readonly WorkerProcess[]).some((each) => each.serves(id));
-    if (isComplete && !inUse) this.#ports.forget(port).catch((error: Error) => this.#report(error));
+    this.#answers.hear(worker);
+    worker.on('message', (message, handle) => {
+      // Whoever listens owns the handle.
+      if (!this.emit('worker:message', worker, message, handle)) closeHandle(handle);
+    });
   }
 
   /** Makes the slots of all ports agree with the workers, as far as that is possible. */
   #agree(): void {
-    try {
-      this.#ports.agree(new Map(this.#slots.map((slot) => [slot.number, slot.workers])));
-      this.#handover.retry();
-    } catch (error) {
-      this.#report(error as Error);
+    // Nobody is to be given anything new any more; the many changes of an end are looked at once.
+    if (!this.#closing) this.#agreeNow();
+    else if (!this.#agreeing) {
+      this.#agreeing = true;
+      setImmediate(() => this.#agreeNow());
     }
+  }
+
+  #agreeNow(): void {
+    this.#agreeing = false;
+    const staff = new Map(this.#slots.map((slot) => [slot.number, slot.workers]));
+    for (const port of this.#ports) {
+      try {
+        port.agree(staff);
+      } catch (error) {
+        this.#report(error as Error);
+      }
+    }
+    this.#handover.retry();
   }
 
   #lost(slot: Slot, worker: WorkerProcess): void {
     if (this.#retired.has(slot) && slot.workers.length === 0) this.#retired.delete(slot);
     this.#agree();
+    if (worker.state === 'exited') this.#vacate(slot);
+  }
+
+  /** Nobody is at the slot: its queues go to the siblings, as far as that is possible. */
+  #vacate(slot: Slot): void {
     // Whoever else is at the slot has the same listener, and takes what is queued there.
-    const isVacant = this.#slots[slot.number] === slot && !slot.current && slot.workers.length === 0;
-    if (!isVacant || !this.#proven || this.#closing || worker.state !== 'exited') return;
+    const isVacant = this.#slots[slot.number] === slot && slot.workers.length === 0;
+    if (!isVacant || !this.#proven || this.#closing) return;
+    const forGood = slot.failed !== undefined && !slot.isStaffed;
     for (const port of this.#ports) {
       const left = port
-        .vacate(slot.number)
+        .vacate(slot.number, { forGood })
         .then(() => this.#agree())
         .catch((error: Error) => this.#report(error))
         .finally(() => this.#leaving.delete(left));
@@ -541,6 +586,7 @@ export class Master extends EventEmitter<MasterEvents> {
   }
 
   async #replace(slot: Slot, reason: DrainReason): Promise<void> {
+    if (reason === 'reload') slot.forgive();
     try {
       await slot.prepare();
     } catch (error) {
@@ -553,15 +599,21 @@ export class Master extends EventEmitter<MasterEvents> {
 
   async #replaceTogether(): Promise<void> {
     const slots = [...this.#slots];
+    for (const slot of slots) slot.forgive();
     const results = await Promise.allSettled(slots.map((slot) => slot.prepare()));
-    const failed = results.find((result) => result.status === 'rejected');
-    if (!failed) {
+    // One that was ready may have gone while the others were starting.
+    const lost = slots.find((slot) => !slot.isPrepared);
+    if (!lost) {
       for (const slot of slots) slot.promote('reload');
       return;
     }
+    const failed = results.find((result) => result.status === 'rejected');
+    const reason: SpillwayError =
+      failed?.reason ??
+      new SpillwayError('ERR_SPILLWAY_WORKER', `the new worker of slot ${lost.number} has gone again`);
     await Promise.allSettled(slots.map((slot) => slot.withdraw()));
-    for (const slot of slots) if (!this.#closing && !slot.isStaffed) slot.notStarted(failed.reason);
-    throw reloadFailure(failed.reason, 'all workers are those of before');
+    for (const slot of slots) if (!this.#closing && !slot.isStaffed) slot.notStarted(reason);
+    throw reloadFailure(reason, 'all workers are those of before');
   }
 
   async #grow(workers: number): Promise<void> {
@@ -575,17 +627,32 @@ export class Master extends EventEmitter<MasterEvents> {
     throw failed.reason;
   }
 
+  /** Slots that have been given up get another chance before those that serve in their place are taken away. */
+  async #keepFirst(workers: number): Promise<void> {
+    const kept = this.#slots.slice(0, workers);
+    for (const slot of kept.filter(({ isStaffed }) => !isStaffed)) {
+      slot.forgive();
+      await slot.start();
+    }
+    await this.#shrink(workers);
+  }
+
   async #shrink(workers: number): Promise<void> {
     const leaving = this.#slots.slice(workers);
     for (const { number } of leaving) for (const port of this.#ports) port.retire(number);
     for (const slot of leaving) this.#retired.add(slot);
     const gone = leaving.map((slot) => {
-      const ended = slot.retire('scale');
-      ended.catch((error: Error) => this.#report(error)).finally(() => this.#retired.delete(slot));
-      return Promise.all(slot.workers.map((worker) => worker.quiet()));
+      const ended = slot.retire('scale').then(
+        () => void this.#retired.delete(slot),
+        // It stays among the workers: it is there.
+        (error: Error) => this.#report(error),
+      );
+      const quiet = Promise.all(slot.workers.map((worker) => worker.quiet()));
+      return Promise.race([ended, quiet]);
     });
     await Promise.all(gone);
     this.#slots.length = workers;
+    this.#answers.look();
     for (const { number } of leaving) {
       for (const port of this.#ports) await port.remove(number).catch((error: Error) => this.#report(error));
     }
@@ -593,6 +660,7 @@ export class Master extends EventEmitter<MasterEvents> {
 
   /** One operation after another; none once the end has begun. */
   #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (this.#closing) return Promise.reject(closedMeanwhile());
     const result = this.#operations.then(() => {
       this.#assertOpen();
       return work();
@@ -610,6 +678,7 @@ export class Master extends EventEmitter<MasterEvents> {
     this.#state = 'stopping';
     const ended = this.#end(patience);
     this.#closing = ended;
+    for (const wake of this.#wakeAtEnd) wake();
     ended
       .finally(() => {
         this.#state = 'stopped';
@@ -624,18 +693,28 @@ export class Master extends EventEmitter<MasterEvents> {
 
   async #end({ drain, kill }: Patience): Promise<void> {
     const begun = performance.now();
-    clearInterval(this.#memoryTimer);
+    this.#memory?.close();
+    await this.#opening.catch(() => {});
     const slots = [...this.#slots, ...this.#retired];
     let ends: PromiseSettledResult<void>[] = [];
     try {
       if (drain > 0 && this.#proven) await this.#emptyQueues(drain);
-      const left = Math.max(0, drain - (performance.now() - begun));
-      ends = await Promise.allSettled(slots.map((slot) => slot.retire('stop', { drain: left, kill })));
+      const left = Math.max(0, Math.min(drain, this.#quickest.drain) - (performance.now() - begun));
+      const retiring = Promise.allSettled(
+        slots.map((slot) => slot.retire('stop', { drain: left, kill: Math.min(kill, this.#quickest.kill) })),
+      );
+      // Whoever tries to connect from then on shall learn that nobody is there, and not wait for the last response.
+      const quiet = Promise.all(slots.flatMap(({ workers }) => workers.map((worker) => worker.quiet())));
+      await Promise.race([retiring, quiet]);
       await Promise.allSettled(this.#leaving);
+      this.#overflow.close();
+      this.#ports.close();
+      ends = await retiring;
     } finally {
       this.#health?.close();
       this.#overflow.close();
       this.#keys.close();
+      this.#answers.close();
       this.#handover.close();
       // From here on nothing can be steered; a worker that cannot be ended may still speak.
       for (const slot of slots) for (const worker of slot.workers) worker.removeAllListeners('state');
@@ -646,22 +725,37 @@ export class Master extends EventEmitter<MasterEvents> {
     if (failed) throw failed.reason;
   }
 
-  /** Nobody new is taken in, and who waits is accepted, as long as there is somebody who accepts. */
-  async #emptyQueues(limit: number): Promise<void> {
-    const end = performance.now() + limit;
-    for (const port of this.#ports) {
-      try {
-        port.refuseNew();
-      } catch (error) {
-        this.#report(error as Error);
-      }
+  /** The end has begun with more patience. */
+  #quicken(patience: Patience): void {
+    this.#quickest = patience;
+    // Those that have not been told yet will be, with this patience.
+    for (const worker of this.workers as readonly WorkerProcess[]) {
+      if (worker.state === 'draining') worker.end('stop', patience).catch(() => {});
     }
-    const waiting = () =>
-      [...this.#ports].some(
-        (port) =>
-          port.queued > 0 && this.#slots.some(({ current }) => current?.serves(port.id) && !current.stuck),
-      );
-    while (waiting() && performance.now() < end) {
+  }
+
+  /** Nobody new is let in, and who waits is accepted, as long as there is somebody who accepts. */
+  async #emptyQueues(limit: number): Promise<void> {
+    const begun = performance.now();
+    const ports = [...this.#ports];
+    const refused = await Promise.all(
+      ports.map((port) =>
+        port.refuseNew().catch((error: Error) => {
+          this.#report(error);
+          return false;
+        }),
+      ),
+    );
+    // Most of the time may go into what waits. Where somebody new is let in all the same there is no end to it.
+    const share = refused.every(Boolean) ? limit * 0.75 : Math.min(1000, limit / 4);
+    const isServed = (port: Port) =>
+      this.#slots.some(({ current }) => current?.serves(port.id) && !current.stuck);
+    const waits = (port: Port, time: number) =>
+      isServed(port) && (port.queued > 0 || (time < HANDSHAKE_LIMIT && port.handshakes > 0));
+    for (;;) {
+      const time = performance.now() - begun;
+      const over = time > Math.min(share, this.#quickest.drain);
+      if (over || !ports.some((port) => waits(port, time))) return;
       await new Promise((resolve) => setTimeout(resolve, QUEUE_LOOK));
     }
   }
@@ -679,6 +773,12 @@ export class Master extends EventEmitter<MasterEvents> {
     if (this.listenerCount('error') > 0) this.emit('error', error);
     else if (!awaited) throw error;
   }
+}
+
+function isDebugged({ program, env }: Plan): boolean {
+  return [...program.execArgv, ...(env.NODE_OPTIONS ?? '').split(' ')].some((each) =>
+    each.startsWith('--inspect'),
+  );
 }
 
 function createHints() {

@@ -146,8 +146,11 @@ const TIMING: Timing = {
   ticketKeyRotation: 12 * 60 * 60 * 1000,
 };
 
+/** Slots that a group has room for, unless it is told otherwise. */
+const ROOM = 256;
+
 /** The longest time of a timer of Node. */
-const LONGEST = 2 ** 31 - 1;
+export const LONGEST = 2 ** 31 - 1;
 
 function milliseconds(name: keyof Timing, least: 0 | 1, text: string): MasterOptionRow {
   return {
@@ -401,7 +404,35 @@ export function splitPlace(text: string): { host?: string; port: number } | unde
 
 function groupOptions(options: MasterOptions): Plan['group'] {
   const own = new Set<string>(['host', 'port', ...Object.keys(MASTER_OPTIONS)]);
-  return Object.fromEntries(Object.entries(options).filter(([name]) => !own.has(name)));
+  const given = Object.fromEntries(Object.entries(options).filter(([name]) => !own.has(name)));
+  // A master may be scaled: what is not used of the room costs some kilobytes.
+  const workers = typeof options.workers === 'number' ? options.workers : 0;
+  return { capacity: Math.min(MAX_SLOTS, Math.max(ROOM, 2 * workers)), ...given };
+}
+
+const CHANGEABLE = new Set(['script', 'command', 'args', 'env', 'execArgv', 'cwd']);
+
+/**
+ * The plan with other values for what a reload may change.
+ *
+ * @throws {SpillwayError} what {@link planOf} throws, and `ERR_SPILLWAY_OPTION_FIXED`.
+ */
+export function changedPlan(before: Plan, change: WorkerChange): Plan {
+  for (const name of Object.keys(change)) {
+    if (CHANGEABLE.has(name)) continue;
+    throw new SpillwayError('ERR_SPILLWAY_OPTION_FIXED', `a reload cannot change ${name}`, {
+      hint: `It can change: ${[...CHANGEABLE].join(', ')}. For the rest start the master anew.`,
+    });
+  }
+  const after = planOf({ ...before.options, ...change });
+  if (after.program.kind !== before.program.kind) {
+    throw new SpillwayError(
+      'ERR_SPILLWAY_OPTION_FIXED',
+      'a reload cannot turn a script into a command, or the reverse',
+      { hint: 'Start the master anew.' },
+    );
+  }
+  return after;
 }
 
 function outOfRange(message: string): SpillwayError {
@@ -445,9 +476,13 @@ function kindOf(path: string): Stats | undefined {
   }
 }
 
-/** Node's own rules: also a folder with a package.json, and a name without its extension. */
+/**
+ * A file stays as it was named: a link to it may point elsewhere at the next reload. Otherwise by Node's own rules: a folder
+ * with a package.json, or a name without its extension.
+ */
 function nodeProgram(script: string, cwd: string): string {
   const path = resolve(cwd, script);
+  if (kindOf(path)?.isFile()) return path;
   try {
     return createRequire(import.meta.url).resolve(path);
   } catch (cause) {

@@ -15,6 +15,15 @@ export interface PortRequest {
   v6Only?: boolean;
 }
 
+/** What a port needs of its master. */
+export interface Surroundings {
+  handover: Handover;
+  /** Whether connections can be handed to the program, which takes Node. */
+  canHand: boolean;
+  /** Is told what goes wrong with the connections at a listener that nobody accepts from. */
+  report: (error: Error) => void;
+}
+
 /** Who is at a slot; empty for one that waits for its next worker. */
 export type Staff = ReadonlyMap<number, readonly WorkerProcess[]>;
 
@@ -33,7 +42,10 @@ export class Port {
   readonly #taker: QueueTaker;
   /** Slots that are to be given nothing more, and shall leave. */
   readonly #retiring = new Set<number>();
+  /** Slots that have been vacated, and to which nothing new has been led since. */
+  readonly #vacated = new Set<number>();
   readonly #canHand: boolean;
+  #staff: Staff = new Map();
   #closed = false;
 
   private constructor(
@@ -41,19 +53,21 @@ export class Port {
     group: SocketGroup,
     request: PortRequest,
     declared: boolean,
-    handover: Handover,
-    canHand: boolean,
+    { handover, canHand, report }: Surroundings,
   ) {
     this.id = id;
     this.group = group;
     this.declared = declared;
     this.#host = request.host;
     this.#canHand = canHand;
-    this.#taker = new QueueTaker((fd) => handover.give(fd, id));
+    this.#taker = new QueueTaker({
+      take: (fd) => handover.give(fd, id),
+      hasRoom: () => handover.hasRoom(id),
+      report,
+    });
   }
 
   /**
-   * @param canHand whether connections can be handed to the program, which takes Node.
    * @throws {SpillwayError} what {@link SocketGroup.open} throws.
    */
   static async open(
@@ -61,8 +75,9 @@ export class Port {
     request: PortRequest,
     slots: number,
     options: Omit<OpenOptions, 'sockets' | 'host' | 'port'>,
-    { declared, handover, canHand }: { declared: boolean; handover: Handover; canHand: boolean },
+    surroundings: Surroundings & { declared: boolean },
   ): Promise<Port> {
+    const { declared, handover, canHand } = surroundings;
     const give = canHand
       ? (fd: number) => handover.give(fd, id)
       : // No program but Node's can be given a connection: the client learns at once that it has to try again.
@@ -76,7 +91,11 @@ export class Port {
       sockets: slots,
       onConnection: give,
     });
-    return new Port(id, group, request, declared, handover, canHand);
+    return new Port(id, group, request, declared, surroundings);
+  }
+
+  get isOpen(): boolean {
+    return !this.#closed;
   }
 
   /** The slot's listener, with the descriptor that stays the group's. */
@@ -96,6 +115,7 @@ export class Port {
   /** Makes sure that the slot has a listener, which is given nothing before somebody listens there. */
   async fill(slot: number): Promise<void> {
     this.#retiring.delete(slot);
+    this.#vacated.delete(slot);
     if (this.#has(slot)) return;
     await this.group.add({ slot, enabled: this.group.getOption('selector') === 'none' });
   }
@@ -107,23 +127,38 @@ export class Port {
    */
   agree(staff: Staff): void {
     if (this.#closed) return;
+    this.#staff = staff;
     const slots = [...staff.keys()].filter((slot) => this.#has(slot));
-    const servers = (slot: number) => (staff.get(slot) ?? []).filter((worker) => worker.serves(this.id));
-    const serving = slots.filter((slot) => servers(slot).length > 0);
-    const free = serving.filter((slot) => servers(slot).some(({ stuck }) => !stuck));
+    const serving = new Set<number>();
+    const free = new Set<number>();
+    let canHelp = false;
+    for (const slot of slots) {
+      for (const worker of staff.get(slot) ?? []) {
+        if (!worker.serves(this.id)) continue;
+        serving.add(slot);
+        if (!worker.stuck) free.add(slot);
+        canHelp ||= this.#canHand && worker.canTake(this.id);
+      }
+    }
     if (this.group.getOption('selector') !== 'none') this.#choose(slots, takers(slots, serving, free, staff));
-    const unattended = slots.filter((slot) => !free.includes(slot));
-    const canHelp =
-      this.#canHand && slots.some((slot) => servers(slot).some((each) => each.canTake(this.id)));
-    this.#taker.only(new Map(canHelp ? unattended.map((slot) => [slot, this.group.fd(slot)]) : []));
+    const unattended = canHelp ? slots.filter((slot) => !free.has(slot)) : [];
+    this.#taker.only(new Map(unattended.map((slot) => [slot, this.group.fd(slot)])));
   }
 
   /**
-   * The slot's worker has gone: what it had queued goes to the siblings, and a fresh listener takes its place. Without
-   * anybody who could take it the queue stays where it is, for the next one.
+   * The slot's worker has gone: what it had queued goes to the siblings, and a fresh listener takes its place. Where nobody
+   * can take it now, the queue stays where it is, for the next worker, who inherits the listener.
+   *
+   * Below `ebpf` the queue moves through the master's hands, and nothing but a Node program can be handed a connection: a
+   * command's queue stays for its successor. Under `cbpf` nothing new joins it if a sibling is free.
+   *
+   * @param forGood nobody follows in the slot. A queue that nobody can be handed is given up then: its clients learn at
+   *   once that they have to connect again, and the kernel's hash leads nobody there any more.
    */
-  async vacate(slot: number): Promise<void> {
-    if (this.#closed || !this.#has(slot) || !this.#hasSibling(slot)) return;
+  async vacate(slot: number, { forGood = false } = {}): Promise<void> {
+    if (this.#closed || !this.#has(slot) || this.#vacated.has(slot)) return;
+    if (!(forGood ? this.#hasEnabledSibling(slot) : this.#canMove(slot))) return;
+    this.#vacated.add(slot);
     // It has the listener that is about to leave.
     this.#taker.without(slot);
     // Where the selector cannot pass the slot by, a fresh listener in it would go on getting connections.
@@ -144,12 +179,18 @@ export class Port {
   }
 
   /**
-   * Refuses what is new; what is queued can still be accepted. Below `ebpf` nobody can be refused, but the queues are made
-   * so short that few get in.
+   * Lets nobody new in; what is queued can still be accepted, and handshakes that have begun can end. Where that is not
+   * possible the queues are made so short that few get in, and the answer is false.
    */
-  refuseNew(): void {
-    if (this.#closed || this.group.refuseNew()) return;
+  async refuseNew(): Promise<boolean> {
+    if (this.#closed || (await this.group.refuseNew())) return true;
     this.group.setOption('backlog', 1);
+    return false;
+  }
+
+  /** Handshakes that have begun and may still become connections. */
+  get handshakes(): number {
+    return this.#closed ? 0 : this.group.handshakes();
   }
 
   /** Connections that wait to be accepted. */
@@ -174,8 +215,22 @@ export class Port {
     return this.group.has(slot);
   }
 
-  #hasSibling(slot: number): boolean {
+  #hasEnabledSibling(slot: number): boolean {
     return this.group.slots.some((other) => other !== slot && this.group.getOption('enabled', other));
+  }
+
+  /** Whether a sibling can take the slot's queue now: by the kernel under `ebpf`, from the master's hands below it. */
+  #canMove(slot: number): boolean {
+    const byKernel = this.group.getOption('selector') === 'ebpf';
+    if (!byKernel && !this.#canHand) return false;
+    const canTake = (worker: WorkerProcess) =>
+      byKernel ? worker.serves(this.id) && !worker.stuck : worker.canTake(this.id);
+    return this.group.slots.some(
+      (other) =>
+        other !== slot &&
+        this.group.getOption('enabled', other) &&
+        (this.#staff.get(other) ?? []).some(canTake),
+    );
   }
 
   /** Enabling comes first: below `ebpf` one slot must be enabled at any time. */
@@ -186,6 +241,7 @@ export class Port {
 
   #enable(slot: number, enabled: boolean): void {
     if (this.group.getOption('enabled', slot) === enabled) return;
+    if (enabled) this.#vacated.delete(slot);
     try {
       this.group.setOption('enabled', enabled, slot);
     } catch (error) {
@@ -201,12 +257,12 @@ export class Port {
  */
 function takers(
   slots: readonly number[],
-  serving: readonly number[],
-  free: readonly number[],
+  serving: ReadonlySet<number>,
+  free: ReadonlySet<number>,
   staff: Staff,
 ): ReadonlySet<number> {
-  if (free.length > 0) return new Set(free);
-  if (serving.length > 0) return new Set(serving);
+  if (free.size > 0) return free;
+  if (serving.size > 0) return serving;
   const starting = slots.filter((slot) => staff.get(slot)?.some(({ state }) => state === 'starting'));
   return new Set(starting.length > 0 ? starting : slots);
 }

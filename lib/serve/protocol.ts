@@ -28,7 +28,7 @@ export interface InheritedListener {
 /** What the variable `SPILLWAY_WORKER` tells a worker's preload, as JSON. */
 export interface WorkerStart {
   slot: number;
-  /** Process id of the master: the worker ends with it. */
+  /** Process id of the master: the worker ends with it, and asks nobody else. They share a process id namespace. */
   master: number;
   /** Where the master answers questions, by the name of an abstract Unix socket: `@` and the name (unix(7)). */
   desk: string;
@@ -50,8 +50,12 @@ export type DrainReason = 'reload' | 'scale' | 'replace' | 'stop';
 
 /** From a worker. */
 export type FromWorker =
-  /** A server listens on the port of that id, or has been closed. */
-  | { cmd: typeof CMD; event: 'listening' | 'closed'; id: number }
+  /**
+   * A server listens on the port of that id, or has been closed. A listener that the master has given, and not one that
+   * was inherited, is named by its grant as well, and is the worker's no more when it is closed, whether or not a server
+   * had listened on it.
+   */
+  | { cmd: typeof CMD; event: 'listening' | 'closed'; id: number; grant?: number }
   /** listen() went to the kernel itself: what the master was not asked for, or refused. */
   | { cmd: typeof CMD; event: 'elsewhere'; port: number }
   /** What became of a connection that was handed over. */
@@ -88,15 +92,18 @@ export function isOurs(message: unknown): message is FromWorker | ToWorker {
 /** What a worker asks at the master's desk. */
 export type Question =
   /**
-   * The slot's listener on an address that was not declared. `nth` counts the listeners on port 0 of this address that
-   * the process has asked for: equal ones get the same port in every worker.
+   * The slot's listener on an address that was not declared. `nth` tells the listeners on port 0 of this address apart
+   * that the process has at a time: equal ones get the same port in every worker.
    */
   | { ask: 'listener'; address: string; family: 4 | 6; port: number; v6Only: boolean; nth: number }
   | { ask: 'ticketKeys' };
 
 export type Answer =
-  /** The descriptor comes with it. */
-  | { listener: Omit<InheritedListener, 'fd'> }
+  /**
+   * The descriptor comes with it. Every answer has a grant number of its own: questions and messages travel apart, and
+   * `closed` may come after the answer by which the worker has the same port again.
+   */
+  | { listener: Omit<InheritedListener, 'fd'>; grant: number }
   | { ticketKeys: string }
-  /** As the system call of the program itself would have failed. */
-  | { error: { code: string; message: string; errno?: number; syscall?: string } };
+  /** As the system call of the program itself would have failed. `advice` is for whoever reads the program's error. */
+  | { error: { code: string; message: string; errno?: number; syscall?: string; advice?: string } };

@@ -1,12 +1,31 @@
-/** All ports of a service: those that were declared, and those that its program has asked for. */
+/**
+ * All ports of a service: those that were declared, and those that its program has asked for.
+ *
+ * Every listener that a worker is given has a number, its grant, and counts until it comes back or the worker is gone. A
+ * port that was asked for can end when no grant of it is out.
+ */
 import { SpillwayError } from '../errors.js';
 import { type NativeSocket, native } from '../native.js';
 import type { Handover } from './handover.js';
 import type { Plan } from './options.js';
 import { Port, type PortRequest, type Staff } from './port.js';
-import type { Question } from './protocol.js';
+import type { InheritedListener, Question } from './protocol.js';
 
-type ListenerQuestion = Extract<Question, { ask: 'listener' }>;
+export type ListenerQuestion = Extract<Question, { ask: 'listener' }>;
+
+/** Who is given listeners. */
+export interface Holder {
+  readonly slot: number;
+}
+
+/** A port that a program has asked for. */
+interface Asked {
+  opening: Promise<Port>;
+  /** As soon as it is open. */
+  port?: Port;
+  /** Who has been given a listener of it, or is about to be, by grant. */
+  readonly holders: Map<number, Holder>;
+}
 
 /** Ports that programs may ask for; far more than any needs, so that one that asks in a loop ends with an error. */
 const MOST_ASKED = 64;
@@ -15,16 +34,27 @@ export class ServicePorts {
   readonly #plan: () => Plan;
   readonly #handover: Handover;
   readonly #opened: (port: Port) => void;
+  readonly #report: (error: Error) => void;
   readonly #ports = new Map<number, Port>();
   /** By what was asked; a port that is being opened is in it already, so that a second worker gets the same. */
-  readonly #asked = new Map<string, Promise<Port>>();
+  readonly #asked = new Map<string, Asked>();
   #lastId = 0;
+  #lastGrant = 0;
 
-  /** @param opened is told of every port when it can take connections. */
-  constructor(plan: () => Plan, handover: Handover, opened: (port: Port) => void) {
+  /**
+   * @param opened is told of every port when it can take connections.
+   * @param report is told what goes wrong with a port while nobody waits for it.
+   */
+  constructor(
+    plan: () => Plan,
+    handover: Handover,
+    opened: (port: Port) => void,
+    report: (error: Error) => void,
+  ) {
     this.#plan = plan;
     this.#handover = handover;
     this.#opened = opened;
+    this.#report = report;
   }
 
   *[Symbol.iterator](): Generator<Port> {
@@ -45,24 +75,59 @@ export class ServicePorts {
   }
 
   /**
-   * The port that a program's listen() means; it is opened if it is not there yet.
+   * The holder's listener on the port that its listen() means; the port is opened if it is not there yet. It counts as the
+   * holder's from the call on. The descriptor stays the group's.
    *
-   * @throws {SpillwayError} what {@link Port.open} throws, and `ERR_SPILLWAY_LIMIT`.
+   * @throws {SpillwayError} what {@link Port.open} throws, and `ERR_SPILLWAY_LIMIT`; nothing is the holder's then.
    */
-  async ask({ address, family, port, v6Only, nth }: ListenerQuestion, slots: number): Promise<Port> {
-    const key = [address, port, family === 6 && v6Only, port === 0 ? nth : ''].join();
-    const known = this.#asked.get(key);
-    if (known) return known;
-    if (this.#asked.size >= MOST_ASKED) {
-      throw new SpillwayError('ERR_SPILLWAY_LIMIT', `the program has asked for ${MOST_ASKED} ports already`, {
-        hint: 'Declare its ports, or let it close what it does not need.',
-      });
+  async give(
+    question: ListenerQuestion,
+    holder: Holder,
+    slots: number,
+  ): Promise<{ listener: InheritedListener; grant: number }> {
+    const asked = this.#ask(question, slots);
+    const grant = ++this.#lastGrant;
+    asked.holders.set(grant, holder);
+    try {
+      const port = await asked.opening;
+      await port.fill(holder.slot);
+      return { listener: port.listener(holder.slot), grant };
+    } catch (error) {
+      asked.holders.delete(grant);
+      throw error;
     }
-    const request = { host: address, port, ...(family === 6 ? { v6Only } : {}) };
-    const opening = this.#open(request, slots, false);
-    this.#asked.set(key, opening);
-    opening.catch(() => this.#asked.delete(key));
-    return opening;
+  }
+
+  /** The listener of that grant has come back; it may have before, or never have been that holder's. */
+  takeBack(grant: number, holder: Holder): void {
+    for (const { holders } of this.#asked.values()) if (holders.get(grant) === holder) holders.delete(grant);
+  }
+
+  /** The holder is gone, and with it all that it had been given. */
+  takeBackAll(holder: Holder): void {
+    for (const { holders } of this.#asked.values())
+      for (const [grant, each] of holders) if (each === holder) holders.delete(grant);
+  }
+
+  /** Whether there are ports that were asked for and that nobody has. */
+  get hasUnheld(): boolean {
+    return [...this.#asked.values()].some(isUnheld);
+  }
+
+  /**
+   * The ports that were asked for and that nobody has end, as they would without a master: nobody can connect, and what
+   * was queued is reset. Whoever asks for one from then on gets another.
+   */
+  forgetUnheld(): void {
+    for (const [key, asked] of this.#asked) {
+      if (!isUnheld(asked)) continue;
+      this.#asked.delete(key);
+      this.#ports.delete(asked.port.id);
+      // Processes that the program has passed a descriptor on to would keep the listeners open.
+      for (const { fd } of asked.port.group.stats().sockets) shutDown(fd);
+      asked.port.close();
+      this.#handover.endOf(asked.port.id);
+    }
   }
 
   /** Makes all slots agree with the workers. */
@@ -70,20 +135,42 @@ export class ServicePorts {
     for (const port of this) port.agree(staff);
   }
 
-  /**
-   * A port that no program wants any more ends, as it would without a master: nobody can connect, and what was queued is
-   * reset.
-   */
-  async forget(port: Port): Promise<void> {
-    this.#ports.delete(port.id);
-    for (const [key, opening] of this.#asked) if ((await opening) === port) this.#asked.delete(key);
-    // The workers' descriptors would keep the listeners open.
-    for (const { fd } of port.group.stats().sockets) shutDown(fd);
-    port.close();
-  }
-
   close(): void {
     for (const port of this) port.close();
+  }
+
+  #ask(question: ListenerQuestion, slots: number): Asked {
+    const { address, family, port, v6Only, nth } = question;
+    const key = [address, port, family === 6 && v6Only, port === 0 ? nth : ''].join();
+    const known = this.#asked.get(key) ?? this.#bound(question);
+    if (known) return known;
+    if (this.#asked.size >= MOST_ASKED) {
+      throw new SpillwayError('ERR_SPILLWAY_LIMIT', `the program has asked for ${MOST_ASKED} ports already`, {
+        hint: 'Declare its ports, or let it close what it does not need.',
+      });
+    }
+    const request = { host: address, port, ...(family === 6 ? { v6Only } : {}) };
+    const asked: Asked = { opening: this.#open(request, slots, false), holders: new Map() };
+    this.#asked.set(key, asked);
+    asked.opening.then(
+      (opened) => {
+        asked.port = opened;
+      },
+      () => this.#asked.delete(key),
+    );
+    return asked;
+  }
+
+  /** One that was asked for as port 0, and now by its number. */
+  #bound({ address, family, port, v6Only }: ListenerQuestion): Asked | undefined {
+    return [...this.#asked.values()].find((asked) => {
+      const bound = asked.port?.group;
+      return (
+        bound?.address.address === address &&
+        bound.address.port === port &&
+        (family === 4 || bound.getOption('v6Only') === v6Only)
+      );
+    });
   }
 
   async #open(request: PortRequest, slots: number, declared: boolean): Promise<Port> {
@@ -93,11 +180,16 @@ export class ServicePorts {
       declared,
       handover: this.#handover,
       canHand: program.kind === 'node',
+      report: this.#report,
     });
     this.#ports.set(id, port);
     this.#opened(port);
     return port;
   }
+}
+
+function isUnheld(asked: Asked): asked is Asked & { port: Port } {
+  return asked.port !== undefined && asked.holders.size === 0;
 }
 
 function shutDown(fd: number): void {

@@ -46,16 +46,12 @@ export class Slot extends EventEmitter<SlotEvents> {
   #failures = 0;
   /** How often a worker has been started again by itself. */
   restarts = 0;
-  /** Set by whoever has a successor on its way for a reason of its own. */
-  isReplaced = false;
   /** Why the last one that served has gone. */
   lastReason: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** Counts what has been begun here: only the last of it goes on. */
   #attempt = 0;
   #failed: SpillwayError | undefined;
-  /** Why the worker that serves has been killed from here. */
-  #killedFor: string | undefined;
   #retired = false;
 
   constructor(number: number, spawn: Spawn, rules: () => SlotRules) {
@@ -113,8 +109,19 @@ export class Slot extends EventEmitter<SlotEvents> {
     await this.#readiness(worker, attempt);
   }
 
-  /** The successor takes over, and the one before drains. */
+  /** Whether a successor is ready to take over. */
+  get isPrepared(): boolean {
+    return this.#next?.isReady === true;
+  }
+
+  /** What failed in a row counts no more: somebody has asked for a new worker. */
+  forgive(): void {
+    this.#failures = 0;
+  }
+
+  /** The successor, which is ready, takes over, and the one before drains. */
   promote(reason: DrainReason): void {
+    if (!this.isPrepared) throw new Error(`slot ${this.number} has no successor`);
     const before = this.#current;
     this.#current = this.#next;
     this.#next = undefined;
@@ -159,13 +166,6 @@ export class Slot extends EventEmitter<SlotEvents> {
   /** Kills those that have been told to end, and any other. */
   hurry(): void {
     for (const worker of this.workers) worker.hurryAway();
-  }
-
-  /** Kills the worker that serves, which does not react; another follows at once. */
-  killStuck(reason: string): void {
-    if (!this.#current) return;
-    this.#killedFor = reason;
-    this.#current.kill('SIGKILL');
   }
 
   get #patience(): Patience {
@@ -215,11 +215,10 @@ export class Slot extends EventEmitter<SlotEvents> {
     const expected = this.#told.has(worker);
     const wasCurrent = this.#current === worker;
     if (wasCurrent) this.#current = undefined;
-    const reason = (wasCurrent && this.#killedFor) || worker.howEnded();
-    if (wasCurrent) {
-      this.lastReason = reason;
-      this.#killedFor = undefined;
-    }
+    // It was ready, and waits for the others to be.
+    if (this.#next === worker) this.#next = undefined;
+    const reason = worker.howEnded();
+    if (wasCurrent) this.lastReason = reason;
     this.emit('exit', worker, expected, reason);
     // A successor's failure is told to whoever prepares it.
     if (wasCurrent && !this.#next && !this.#retired) this.#follow(worker, reason);

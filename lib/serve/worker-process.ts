@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { SpillwayError } from '../errors.js';
 import type { NativeHints } from '../native.js';
+import { guardChannel } from './channel-guard.js';
 import { reportAt } from './launch.js';
 import { type DrainReason, type FromWorker, isOurs, type ToWorker, toWorker } from './protocol.js';
 
@@ -34,9 +35,12 @@ interface Events {
   state: [];
   /** It has become ready, for the first and only time. */
   ready: [];
-  /** It listens on the port of that id, or no more because its program has closed the server. */
+  /** It listens on the port of that id. */
   listening: [id: number];
-  closed: [id: number];
+  /** It has no listener of that port any more, or not the one of that grant (protocol.ts). */
+  closed: [id: number, grant: number | undefined];
+  /** It says that it listens on what is no port of the service. Told once. */
+  nowhere: [];
   /** The process is gone and its launcher's report has been read; its last messages may still be on the way. */
   exit: [code: number | null, signal: NodeJS.Signals | null];
   message: [message: Serializable, handle: unknown];
@@ -56,6 +60,8 @@ export interface Readiness {
   ports: readonly number[];
   /** How many listeners it was given at its start. */
   listeners: number;
+  /** Whether that is the id of a port of the service: a program may write what it likes into its channel. */
+  isPort: (id: number) => boolean;
 }
 
 /** How long an end may take, in milliseconds: until SIGTERM, and from there to SIGKILL. */
@@ -64,10 +70,13 @@ export interface Patience {
   kill: number;
 }
 
+/** Ports asked for behind the master's back that are remembered, for an error message. */
+const MOST_ELSEWHERE = 8;
+
 /** Milliseconds after SIGKILL; a process that lives then cannot be ended, or hangs in the kernel. */
 const AFTER_SIGKILL = 3000;
 
-/** Milliseconds beyond a drain's limit until the worker must have said that it is done. */
+/** Milliseconds of a drain's time that are kept for its last message. */
 const LATE = 500;
 
 export class WorkerProcess extends EventEmitter<Events> implements Worker {
@@ -81,7 +90,9 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   stuck = false;
   readonly #child: ChildProcess;
   readonly #readiness: Readiness;
-  readonly #listening = new Set<number>();
+  /** The ports it listens on, by id, and the grant by which it has each that was not inherited. */
+  readonly #listening = new Map<number, number | undefined>();
+  #tellsNowhere = false;
   #state: WorkerState = 'starting';
   /** Ports that the program listened on behind the master's back: the usual reason for never being ready. */
   readonly #elsewhere = new Set<number>();
@@ -90,8 +101,11 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   #killError: Error | undefined;
   #end: { code: number | null; signal: NodeJS.Signals | null } | undefined;
   #ending: Promise<void> | undefined;
-  #hurry: (() => void) | undefined;
+  readonly #drainTime = new Deadline();
+  readonly #killTime = new Deadline();
   #drained: (() => void) | undefined;
+  /** Why it has been killed, in half a sentence. */
+  #killedFor: string | undefined;
 
   constructor(slot: number, child: ChildProcess, readiness: Readiness, hints?: NativeHints) {
     super();
@@ -103,7 +117,10 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     this.#readiness = readiness;
     child.on('exit', (code, signal) => this.#exited(code, signal));
     child.on('error', (error) => this.#failed(error));
+    guardChannel(child, () => this.hurryAway('was killed: it wrote what is no message into its IPC channel'));
     child.on('message', (message, handle) => {
+      // Its peer may reset a connection that nobody here has begun to use.
+      if (handle instanceof EventEmitter) handle.on('error', () => {});
       if (readiness.waits && message === 'ready') this.#becomeReady();
       this.emit('message', message, handle);
     });
@@ -197,19 +214,22 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
 
   /**
    * Ends it: a Node program that is ready is asked to drain first, then comes SIGTERM, then SIGKILL. Other programs drain on
-   * SIGTERM. Called again it changes nothing; {@link hurryAway} may follow.
+   * SIGTERM. Called again it may only become quicker, and a stop.
    *
    * @returns fulfilled when the process is gone.
    * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when it cannot be ended.
    */
   end(reason: DrainReason, patience: Patience): Promise<void> {
-    this.#ending ??= this.#drainAndEnd(reason, patience);
+    if (this.#ending) this.#quicken(reason, patience);
+    else this.#ending = this.#drainAndEnd(reason, patience);
     return this.#ending;
   }
 
-  /** Kills it, whether or not it has been told to end. */
-  hurryAway(): void {
-    this.#hurry?.();
+  /** Kills it, whether or not it has been told to end. `why` is half a sentence for those who ask how it ended. */
+  hurryAway(why?: string): void {
+    this.#killedFor ??= why;
+    this.#drainTime.shorten(0);
+    this.#killTime.shorten(0);
     if (this.#end === undefined) this.kill('SIGKILL');
   }
 
@@ -241,6 +261,7 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   howEnded(): string {
     if (!this.#end) return 'has not ended';
     const { code, signal } = this.#end;
+    if (signal === 'SIGKILL' && this.#killedFor !== undefined) return this.#killedFor;
     return signal === null ? `exited with code ${code}` : `was ended by ${signal}`;
   }
 
@@ -254,24 +275,27 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   }
 
   /** It asked for a port that was not declared: a reason why it never listens on those that were. */
-  noteElsewhere(port: number): void {
-    this.#elsewhere.add(port);
+  noteElsewhere(port: unknown): void {
+    if (this.#elsewhere.size < MOST_ELSEWHERE && isPortNumber(port)) this.#elsewhere.add(port);
   }
 
+  /** Whatever the process has written may be in it. */
   #hear(message: FromWorker): void {
     switch (message.event) {
       case 'listening':
-        this.#listening.add(message.id);
+        if (!this.#readiness.isPort(message.id)) {
+          this.#listensNowhere();
+          return;
+        }
+        this.#listening.set(message.id, message.grant);
         this.#listens(message.id);
         break;
       case 'closed':
-        this.#listening.delete(message.id);
-        if (this.#listening.size === 0 && this.#state === 'running') this.#become('closed');
-        else this.#changed();
-        this.emit('closed', message.id);
+        this.#closes(message.id, message.grant);
+        this.emit('closed', message.id, message.grant);
         break;
       case 'elsewhere':
-        this.#elsewhere.add(message.port);
+        this.noteElsewhere(message.port);
         break;
       case 'ready':
         if (this.#readiness.waits) this.#becomeReady();
@@ -292,6 +316,20 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     this.emit('listening', id);
     const { waits, ports } = this.#readiness;
     if (!waits && ports.every((port) => this.#listening.has(port))) this.#becomeReady();
+  }
+
+  #listensNowhere(): void {
+    if (this.#state === 'exited' || this.#tellsNowhere) return;
+    this.#tellsNowhere = true;
+    this.emit('nowhere');
+  }
+
+  #closes(id: number, grant: number | undefined): void {
+    // What no server had listened on is given back by another grant than the one that a server has.
+    if (!this.#listening.has(id) || this.#listening.get(id) !== grant) return;
+    this.#listening.delete(id);
+    if (this.#listening.size === 0 && this.#state === 'running') this.#become('closed');
+    else this.#changed();
   }
 
   #becomeReady(): void {
@@ -357,41 +395,77 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     setImmediate(() => setImmediate(() => this.emit('disconnect')));
   }
 
-  async #drainAndEnd(reason: DrainReason, { drain, kill }: Patience): Promise<void> {
+  async #drainAndEnd(reason: DrainReason, patience: Patience): Promise<void> {
     if (this.#state === 'exited') return;
     const exit = new Promise<void>((resolve) => this.once('exit', () => resolve()));
-    const hurried = new Promise<void>((resolve) => {
-      this.#hurry = resolve;
-    });
-    const over = Promise.race([exit, hurried]);
-    const drains = this.isReady && this.#readiness.isNode && drain > 0;
-    let patience = kill;
-    if (drains) {
+    const drains = this.isReady && this.#readiness.isNode && patience.drain > 0;
+    const drainsItself = this.isReady && !drains && patience.drain > 0;
+    const heard = drains && this.#askToDrain(reason, patience.drain);
+    this.#become('draining');
+    if (heard) {
       const drained = new Promise<void>((resolve) => {
         this.#drained = resolve;
       });
-      const heard = this.tell(toWorker({ event: 'drain', reason, limit: drain }));
-      this.#become('draining');
-      if (heard) await within(drain + LATE, Promise.race([drained, over]));
-    } else {
-      if (this.isReady && !this.#readiness.isNode) patience = Math.max(drain, kill);
-      this.#become('draining');
+      this.#drainTime.shorten(patience.drain);
+      await Promise.race([drained, exit, this.#drainTime.over]);
     }
     if (this.#end === undefined) this.kill('SIGTERM');
-    await within(patience, over);
+    // Whoever cannot be told, or is no Node program, drains on this signal.
+    const alone = drainsItself || (drains && !heard);
+    this.#killTime.shorten(alone ? Math.max(patience.drain, patience.kill) : patience.kill);
+    await Promise.race([exit, this.#killTime.over]);
     if (this.#end === undefined) this.kill('SIGKILL');
-    await within(AFTER_SIGKILL, exit);
+    const last = new Deadline();
+    last.shorten(AFTER_SIGKILL);
+    await Promise.race([exit, last.over]);
+    for (const time of [this.#drainTime, this.#killTime, last]) time.clear();
     if (this.#end === undefined) throw this.#whyNotEnded();
     await exit;
   }
+
+  /** False when it cannot be spoken to. */
+  #askToDrain(reason: DrainReason, time: number): boolean {
+    // So that its last message comes in time.
+    const limit = time - Math.min(LATE, time / 4);
+    return this.tell(toWorker({ event: 'drain', reason, limit }));
+  }
+
+  /** It has been told to end already, perhaps with more patience or for another reason. */
+  #quicken(reason: DrainReason, { drain, kill }: Patience): void {
+    if (this.#state !== 'draining') return;
+    if (drain > 0) this.#askToDrain(reason, drain);
+    this.#drainTime.shorten(drain);
+    this.#killTime.shorten(drain + kill);
+  }
 }
 
-/** Fulfilled with it, or after so many milliseconds. */
-async function within(milliseconds: number, promise: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, milliseconds);
-  });
-  await Promise.race([promise, late]);
-  clearTimeout(timer);
+function isPortNumber(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 65_535;
+}
+
+/** A time that may only become shorter. */
+class Deadline {
+  readonly over: Promise<void>;
+  #resolve!: () => void;
+  #at = Number.POSITIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor() {
+    this.over = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  /** At the latest in so many milliseconds. */
+  shorten(milliseconds: number): void {
+    const at = performance.now() + milliseconds;
+    if (at >= this.#at) return;
+    this.#at = at;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#resolve, milliseconds);
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
 }

@@ -128,6 +128,13 @@ const CASES: Case[] = [
     says: ['shop.config.cjs:2:18: ReferenceError: nothing is not defined'],
   },
   {
+    what: 'a config file with a function in it',
+    files: { 'shop.config.mjs': 'export default { script: "app.mjs", hooks: { before() {} } };' },
+    args: ['shop.config.mjs'],
+    code: 2,
+    says: ['shop.config.mjs: hooks.before: is a function, not plain data'],
+  },
+  {
     what: 'a config file that ends the process',
     files: { 'shop.config.mjs': 'process.exit(7);' },
     args: ['shop.config.mjs'],

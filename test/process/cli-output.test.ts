@@ -1,8 +1,10 @@
 /** What becomes of the lines that workers write. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, renameSync, truncateSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { hasCapability } from '../../lib/group/capability.js';
 import { CLI, freePort, Run } from '../support/cli.js';
@@ -30,6 +32,7 @@ test('every line has the slot in front, long ones come in parts, the last needs 
      console.error('three');
      process.stdout.write('é'.repeat(50_000) + '\\n');
      process.on('SIGTERM', () => { process.stdout.write('the end'); process.exit(); });
+     setInterval(() => {}, 1000);
      createServer().listen(process.env.PORT);`,
   );
   const service = await started([script, '-p', String(port), '-i', '2']);
@@ -87,58 +90,96 @@ test('--logs writes files per worker, which SIGUSR2 opens anew', async () => {
   expect((await status()).logs).toBe(logs);
 });
 
-test('a reader that does not read keeps no worker from serving, and is told what it has missed', async () => {
-  const port = await freePort();
-  const child = spawn(process.execPath, [CLI, 'start', app(), '-p', String(port)], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...environment() },
-  });
-  const ended = once(child, 'exit');
-  try {
-    let [out, err] = ['', ''];
-    child.stderr.on('data', (part) => {
-      err += part;
-    });
-    await until('it is ready', () => err.includes('app is ready'));
-    // Nobody reads its stdout: 16 MiB are four times what is kept.
-    for (let i = 0; i < 32; i++) await ask(port, `/?long=${512 * 1024 - 1}`);
-    await until('lines are dropped', async () => (await status()).droppedLines > 0);
-    expect((await ask(port)).slot).toBe('0');
-    child.stdout.on('data', (part) => {
-      out += part;
-    });
-    await ask(port, '/?say=after');
-    await until('the rest arrives', async () => {
-      await ask(port, '/?say=again');
-      return out.includes('again');
-    });
-    const [, told] = /^spillway: (\d+) lines were dropped here/m.exec(out) ?? [];
-    expect(Number(told)).toBeGreaterThan(0);
-    for (const line of out.split('\n').slice(0, -1))
-      expect(line).toMatch(/^(0 \| (hello|x+$|after|again)|spillway: )/);
-  } finally {
-    child.kill('SIGTERM');
-    child.stdout.resume();
-    await ended;
+/** Starts the program with its stdout on a pipe, or on a socket such as the one to the journal, that the test reads. */
+function withOutputOn(kind: 'pipe' | 'socket', port: number): { child: ChildProcess; output: Readable } {
+  const args = [CLI, 'start', app(), '-p', String(port)];
+  const env = { ...process.env, ...environment() };
+  if (kind === 'socket') {
+    // What Node calls a pipe is a pair of sockets.
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+    return { child, output: child.stdout };
   }
-});
+  const path = join(here.folder, 'fifo');
+  execFileSync('mkfifo', [path]);
+  const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writing = openSync(path, 'w');
+  const child = spawn(process.execPath, args, { stdio: ['ignore', writing, 'pipe'], env });
+  closeSync(writing);
+  return { child, output: new Socket({ fd: reading, readable: true, writable: false }) };
+}
 
-test('a broken output pipe: the service goes on, and ends as it should', async () => {
+const KINDS = ['pipe', 'socket'] as const;
+
+test.each(KINDS)(
+  'a reader of a %s that does not read keeps no worker from serving, and is told what it has missed',
+  async (kind) => {
+    const port = await freePort();
+    const { child, output } = withOutputOn(kind, port);
+    const ended = once(child, 'exit');
+    try {
+      let [out, err] = ['', ''];
+      child.stderr?.on('data', (part) => {
+        err += part;
+      });
+      await until('it is ready', () => err.includes('app is ready'));
+      // Nobody reads its stdout: 16 MiB are four times what is kept.
+      for (let i = 0; i < 32; i++) await ask(port, `/?long=${512 * 1024 - 1}`);
+      await until('lines are dropped', async () => (await status()).droppedLines > 0);
+      expect(err).toContain('WARN: the reader of stdout is too slow: lines are dropped');
+      expect((await ask(port)).slot).toBe('0');
+      output.on('data', (part) => {
+        out += part;
+      });
+      await until('the rest arrives', async () => {
+        await ask(port, '/?say=again');
+        return out.includes('again');
+      });
+      const [, told] = /^spillway: (\d+) lines were dropped here/m.exec(out) ?? [];
+      expect(Number(told)).toBeGreaterThan(0);
+      for (const line of out.split('\n').slice(0, -1))
+        expect(line).toMatch(/^(0 \| (hello|x+$|again)|spillway: )/);
+    } finally {
+      child.kill('SIGTERM');
+      output.resume();
+      await ended;
+      output.destroy();
+    }
+  },
+);
+
+test.each(KINDS)('a broken %s: the service goes on, and ends as it should', async (kind) => {
   const port = await freePort();
-  const child = spawn(process.execPath, [CLI, 'start', app(), '-p', String(port)], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...environment() },
-  });
+  const { child, output } = withOutputOn(kind, port);
   const ended = once(child, 'exit');
   await until('it serves', () => ask(port).catch(() => undefined));
-  child.stdout.destroy();
-  child.stderr.destroy();
+  output.destroy();
+  child.stderr?.destroy();
   for (let i = 0; i < 20; i++) await ask(port, '/?say=lost&complain=lost');
   expect((await call('reload')).code).toBe(0);
   expect((await ask(port)).slot).toBe('0');
   expect((await call('logs', '-n', '1')).stdout).toMatch(/^0 \| /);
   child.kill('SIGTERM');
   expect(await ended).toEqual([0, null]);
+});
+
+test('/dev/full as stdout: nothing ends, and the lines are counted', async () => {
+  const port = await freePort();
+  const shell = [
+    '-c',
+    `exec "$0" "$@" >/dev/full`,
+    process.execPath,
+    CLI,
+    'start',
+    app(),
+    '-p',
+    String(port),
+  ];
+  const service = new Run('sh', shell, environment());
+  await isReady(service);
+  await ask(port, '/?say=lost');
+  await until('it is counted', async () => (await status()).droppedLines >= 2);
+  service.child.kill('SIGTERM');
+  expect(await service.ended).toEqual([0, null]);
 });
 
 const mayMount = hasCapability('CAP_SYS_ADMIN');
@@ -158,7 +199,6 @@ test.skipIf(!mayMount)(
     expect(service.stderr.match(/are lost until/g)).toHaveLength(1);
     expect((await status()).droppedLines).toBeGreaterThan(0);
     // As whoever looks after the disk would.
-    const { truncateSync } = await import('node:fs');
     truncateSync(inside, 0);
     await ask(port, '/?say=room');
     await complains(service, /app-0\.out\.log can be written again; \d+ lines were lost/);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { CLI, descendants, freePort, inTerminal } from '../support/cli.js';
-import { random } from '../support/random.js';
+import { seededRandom } from '../support/random.js';
 import {
   ask,
   call,
@@ -48,6 +48,7 @@ test('a second SIGINT ends it at once with 130, but not one that follows on the 
     'stubborn.mjs',
     `import { createServer } from 'node:http';
      process.on('SIGTERM', () => console.log('I stay'));
+     setInterval(() => {}, 1000);
      createServer().listen(process.env.PORT);`,
   );
   const service = await started([script, '-p', String(await freePort()), '--kill-timeout', '60s']);
@@ -92,23 +93,24 @@ test('SIGHUP ends it gracefully when its terminal has gone', async () => {
   // Without `exec` the shell would be in the foreground, and get the signal first.
   const command = `exec ${process.execPath} ${CLI} start ${app()} -p ${port} 2>${log}`;
   const terminal = inTerminal(command, environment());
-  const master = await until('it serves', async () => {
-    const { code, stdout } = await call('status', '--json');
-    return code === 0 && JSON.parse(stdout).state === 'running' && (JSON.parse(stdout).pid as number);
-  });
+  await until(
+    'it serves',
+    async () => (await call('status')).code === 0 && (await status()).state === 'running',
+  );
+  const { pid: master } = await status();
   const below = descendants(master);
   terminal.child.kill('SIGKILL');
   for (const pid of [master, ...below]) await gone(pid);
   expect(sockets()).toEqual([]);
 });
 
-const next = random(7);
+const { between } = seededRandom(7);
 
 test('a signal at any moment of the start leaves no process and no socket file', async () => {
   for (let round = 0; round < 10; round++) {
     const service = run(['start', app(), '-i', '2', '-p', String(await freePort())]);
     const seen = new Set<number>();
-    const delay = Math.floor(next() * 450);
+    const delay = between(0, 450);
     const end = performance.now() + delay;
     while (performance.now() < end) {
       for (const pid of below(service.pid)) seen.add(pid);
@@ -131,7 +133,7 @@ test('a signal at any moment of a reload or a change of scale leaves nothing eit
     await isReady(service);
     service.child.kill(round % 2 === 0 ? 'SIGHUP' : 'SIGTTIN');
     const seen = new Set<number>();
-    const end = performance.now() + Math.floor(next() * 250);
+    const end = performance.now() + between(0, 250);
     while (performance.now() < end) {
       for (const pid of below(service.pid)) seen.add(pid);
       await wait(5);

@@ -98,10 +98,9 @@ async function expectReload(master: Master, place: Place, protocol: Protocol): P
   expect(after.filter((pid) => before.includes(pid))).toEqual([]);
   if (load) {
     await load.goesOn(20);
-    const { failures, byPid, connections } = await load.stop();
+    const { failures, connections } = await load.stop();
     expect(failures.filter(({ outcome }) => !SAFE_TO_REPEAT[protocol]?.includes(outcome))).toEqual([]);
     expect(connections.reset).toBe(0);
-    for (const pid of after) expect(byPid.get(pid)).toBeGreaterThan(0);
   }
   expect(await answering(place, protocol)).toEqual(after);
 }

@@ -92,6 +92,64 @@ for (const { selector, missing } of TIERS) {
       }
     });
 
+    test('while all are dead the queues wait for those who follow', async () => {
+      const master = await startMaster({
+        script: program('esm-server.mjs'),
+        selector,
+        stuckAfter: 60_000,
+        minUptime: 0,
+      });
+      const dead = master.workers.map(({ pid }) => pid);
+      for (const pid of dead) await stop(pid!);
+      const asked = askMany(master, COUNT);
+      await until('all are queued', () => queueOf(master, 0) + queueOf(master, 1) === COUNT);
+      for (const pid of dead) process.kill(pid!, 'SIGKILL');
+      const answers = await asked;
+      expect(answers).toHaveLength(COUNT);
+      expect(answers.filter(({ pid }) => dead.includes(pid))).toEqual([]);
+    });
+
+    test("the queue of a command's worker is served by its successor or its siblings", async () => {
+      const { master, asked } = await commandWithQueue({ minUptime: 0 });
+      expect(await asked).toHaveLength(COUNT);
+      expect(master.group.slots).toEqual([0, 1]);
+    });
+
+    test("without a successor the clients in the queue of a command's worker know at once", async () => {
+      const { master, victim, asked } = await commandWithQueue({ autoRestart: false });
+      const results = await asked;
+      if (selector === 'ebpf') expect(results).toHaveLength(COUNT);
+      else {
+        expect(results.length).toBeLessThan(COUNT);
+        await until('the listener has left', () => queueOf(master, 0) === 0);
+      }
+      const later = await askMany(master, COUNT);
+      expect(new Set(later.map(({ slot }) => slot))).toEqual(new Set(['1']));
+      expect(victim.state).toBe('exited');
+    });
+
+    /** The first of two workers is killed with a queue. What the clients get that are answered at all. */
+    async function commandWithQueue(options: object) {
+      const master = await startMaster({
+        command: 'python3',
+        args: [program('listen-fds.py')],
+        selector,
+        policy: 'hash',
+        stuckAfter: 60_000,
+        ...options,
+      });
+      const [victim] = master.workers as [Worker];
+      await stop(victim.pid!);
+      let done = 0;
+      const asked = Promise.allSettled(
+        Array.from({ length: COUNT }, () => ask(master).finally(() => done++)),
+      ).then((results) => results.filter(({ status }) => status === 'fulfilled'));
+      await until('all but the queued have been served', () => done + queueOf(master, 0) === COUNT);
+      expect(queueOf(master, 0)).toBeGreaterThan(0);
+      victim.kill('SIGKILL');
+      return { master, victim, asked };
+    }
+
     test('a server that is closed and opened again and again loses nobody', async () => {
       const master = await start('obedient.mjs');
       const [worker] = master.workers as [Worker];
@@ -108,12 +166,12 @@ for (const { selector, missing } of TIERS) {
 
 describe("connections in the master's hands", () => {
   /** Without a selector a slot whose server is closed goes on getting connections: the first; the second is stopped. */
-  async function closeAndStop(workers: number) {
+  async function closeAndStop(workers: number, options: object = PATIENT) {
     const master = await startMaster({
       script: program('obedient.mjs'),
       workers,
       selector: 'none',
-      ...PATIENT,
+      ...options,
     });
     const [closed, stopped] = master.workers as [Worker, Worker];
     await order(master, closed, 'close');
@@ -132,6 +190,16 @@ describe("connections in the master's hands", () => {
     stopped.kill('SIGKILL');
     const last = master.workers[2]?.pid;
     expect(new Set((await asked).map(({ pid }) => pid))).toEqual(new Set([last]));
+  });
+
+  test('wait for those who follow when all are dead', async () => {
+    const { master, closed, stopped } = await closeAndStop(2, { stuckAfter: 60_000, minUptime: 0 });
+    const asked = askMany(master, COUNT);
+    await until('the other one has a queue', () => queueOf(master, 1) > 0);
+    await until('the master has taken the queue of the closed one', () => queueOf(master, 0) === 0);
+    stopped.kill('SIGKILL');
+    closed.kill('SIGKILL');
+    expect(await asked).toHaveLength(COUNT);
   });
 
   test('are reset when nobody is left who could take it', async () => {

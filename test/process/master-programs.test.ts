@@ -185,7 +185,7 @@ describe('a worker', () => {
     const listener = `socket:[${statSync(`/proc/self/fd/${master.group.fd(0)}`).ino}]`;
     expect(forked.descriptors).not.toContain(listener);
     // The preload was there in both, and did nothing: the port is taken for them.
-    expect(forked.execArgv).toContain('--import');
+    expect(forked.execArgv).toContain('--require');
     for (const child of [forked, thread]) {
       expect(child.listening).toBe('EADDRINUSE');
       expect(child.variables).toEqual([]);

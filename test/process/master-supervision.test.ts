@@ -1,12 +1,22 @@
 /** How a master keeps its workers: restarts, their end, readiness, memory, hangs, reloads that fail, scaling. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Master, type MasterEvents, serve } from '../../lib/serve/master.js';
 import type { Worker } from '../../lib/serve/worker-process.js';
-import { ask, askMany, gone, program, startMaster, stop, TIERS } from '../support/serving.js';
+import {
+  ask,
+  askMany,
+  children,
+  descriptorCount,
+  gone,
+  program,
+  startMaster,
+  stop,
+  TIERS,
+} from '../support/serving.js';
 import { until } from '../support/until.js';
 
 const moods = program('moods.mjs');
@@ -106,6 +116,31 @@ describe('a worker that ends by itself', () => {
     rmSync(flag);
     await master.reload();
     expect((await master.status()).workers.map(({ state }) => state)).toEqual(['running', 'running']);
+  });
+
+  test('a thousand times leaves no descriptor, no process and no listener behind', async () => {
+    const run = async (maxRestarts: number) => {
+      rmSync(flag, { force: true });
+      // Only the first lives long enough to be seen running.
+      const once = `[ -e ${flag} ] || { touch ${flag}; sleep 0.2; }`;
+      const master = await startMaster({
+        command: 'sh',
+        args: ['-c', once],
+        workers: 1,
+        restartDelay: 0,
+        maxRestarts,
+      });
+      const restarts = heard(master, 'worker:restart');
+      await expect(master.closed).rejects.toMatchObject({ code: 'ERR_SPILLWAY_NO_WORKER' });
+      expect(restarts).toHaveLength(maxRestarts);
+    };
+    // The first run opens what Node and the addon keep.
+    await run(1);
+    const before = descriptorCount();
+    const childrenBefore = children();
+    await run(1000);
+    await until('every descriptor is closed', () => descriptorCount() <= before);
+    expect(children()).toEqual(childrenBefore);
   });
 
   test('takes with it what it has started', async () => {
@@ -386,4 +421,128 @@ describe('serve()', () => {
     expect(overflows[0]?.[0]).toMatchObject({ dropped: 0, reset: refused });
     process.kill(master.workers[0]!.pid!, 'SIGCONT');
   });
+});
+
+describe('the end', () => {
+  test('of a master that is only starting leaves nothing behind', async () => {
+    const before = descriptorCount();
+    const childrenBefore = children();
+    const master = serve({ script: moods, host: '127.0.0.1', port: 0, workers: 2, stdio: 'ignore' });
+    await master.close();
+    expect(master.state).toBe('stopped');
+    await expect(master.ready).rejects.toMatchObject({ code: 'ERR_SPILLWAY_CLOSED' });
+    expect(children()).toEqual(childrenBefore);
+    await until('every descriptor is closed', () => descriptorCount() <= before);
+    await expect(master.reload()).rejects.toMatchObject({ code: 'ERR_SPILLWAY_CLOSED' });
+  });
+
+  test('comes also when a slot waits for its restart during the start', async () => {
+    const master = serve({
+      script: moods,
+      args: ['exit-after=1'],
+      host: '127.0.0.1',
+      port: 0,
+      workers: 2,
+      stdio: 'ignore',
+      restartDelay: 60_000,
+    });
+    const restarts = heard(master, 'worker:restart');
+    await until('both wait', () => restarts.length === 2);
+    const ready = master.ready.then(
+      () => 'ready',
+      ({ code }) => code,
+    );
+    await master.close();
+    // One that was ready in time counts, whatever became of it.
+    expect(['ready', 'ERR_SPILLWAY_CLOSED']).toContain(await ready);
+  });
+
+  test('is not held up by a worker that drains with more patience', async () => {
+    const master = await startMaster({ script: program('obedient.mjs'), workers: 1, drainTimeout: 20_000 });
+    const { address, port } = master.group.address;
+    // An idle keep-alive connection holds the old worker until its time is over.
+    const client = connect(port, address);
+    client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
+    const { length } = await new Promise<Buffer>((resolve) => client.once('data', resolve));
+    expect(length).toBeGreaterThan(0);
+    client.on('error', () => {});
+    const begun = performance.now();
+    await master.reload();
+    await master.close({ timeout: 2000 });
+    expect(performance.now() - begun).toBeLessThan(5000);
+    client.destroy();
+  });
+
+  for (const timeout of [-1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31]) {
+    test(`in ${timeout} ms is refused`, async () => {
+      const master = await startMaster({ script: moods, workers: 1 });
+      await expect(master.close({ timeout })).rejects.toMatchObject({ code: 'ERR_SPILLWAY_OPTION_RANGE' });
+      expect(master.state).toBe('running');
+    });
+  }
+});
+
+describe('what is asked for and makes no sense', () => {
+  const CASES: { what: string; change: Record<string, unknown> }[] = [
+    { what: 'a reload with other ports', change: { port: 1 } },
+    { what: 'a reload with another user', change: { uid: 1 } },
+    { what: 'a reload that makes a command of a script', change: { script: undefined, command: 'sleep' } },
+  ];
+  for (const { what, change } of CASES) {
+    test(what, async () => {
+      const master = await startMaster({ script: moods, workers: 1 });
+      await expect(master.reload({ change })).rejects.toMatchObject({ code: 'ERR_SPILLWAY_OPTION_FIXED' });
+    });
+  }
+});
+
+test('a reload follows a link that points elsewhere by then', async () => {
+  const link = join(folder, 'current.mjs');
+  const release = (name: string) => {
+    const file = join(folder, `${name}.mjs`);
+    writeFileSync(
+      file,
+      `import { createServer } from 'node:http';
+       createServer((_, response) => response.setHeader('connection', 'close').end('{"release":"${name}"}')).listen(process.env.PORT);`,
+    );
+    rmSync(link, { force: true });
+    symlinkSync(file, link);
+  };
+  release('one');
+  const master = await startMaster({ script: link, workers: 1 });
+  expect(await ask(master)).toMatchObject({ release: 'one' });
+  release('two');
+  await master.reload();
+  await until('the old one has gone', () => master.workers.length === 1);
+  expect(await ask(master)).toMatchObject({ release: 'two' });
+});
+
+test('a reload of all at once takes nothing over when a new worker has gone before the others are ready', async () => {
+  const args = ['ready=1', 'later=1500'];
+  const master = await startMaster({ script: moods, args, waitReady: true, workers: 2 });
+  const before = pidsOf(master);
+  const started: Worker[] = [];
+  master.on('worker:start', (worker) => started.push(worker));
+  const reloading = master.reload({ together: true });
+  reloading.catch(() => {});
+  await until('the first new one is ready', () => started.some(({ state }) => state === 'running'));
+  expect(started.map(({ state }) => state).sort()).toEqual(['running', 'starting']);
+  started.find(({ state }) => state === 'running')?.kill('SIGKILL');
+  await expect(reloading).rejects.toMatchObject({ code: 'ERR_SPILLWAY_RELOAD' });
+  await until('only the old ones are left', () => master.workers.length === 2);
+  expect(pidsOf(master)).toEqual(before);
+  expect(await askMany(master, 10)).toHaveLength(10);
+});
+
+test('scaling down to slots that have failed starts them again first', async () => {
+  const master = await startMaster({ script: moods, args: [`fail-if=${flag}`], maxRestarts: 0 });
+  const failed = heard(master, 'worker:failed');
+  master.workers[0]?.kill('SIGKILL');
+  await until('it has failed', () => failed.length === 1);
+  writeFileSync(flag, '');
+  await expect(master.scale(1)).rejects.toMatchObject({ code: 'ERR_SPILLWAY_WORKER' });
+  expect((await ask(master)).slot).toBe('1');
+  rmSync(flag);
+  await master.scale(1);
+  expect((await ask(master)).slot).toBe('0');
 });

@@ -46,10 +46,10 @@ for (const { selector, missing } of TIERS) {
       }
       const results = await stopAll(loads);
       expectNothingLost(results);
-      // Everybody is another one, and those of the end have answered both loads.
+      // Everybody is another one; which of the two at the end the last few connections met is chance.
       expect(generations.size).toBe(2 * (RELOADS + 1));
-      for (const pid of pidsOf(master))
-        for (const { byPid } of results) expect(byPid.get(pid)).toBeGreaterThan(0);
+      const last = pidsOf(master);
+      for (const { byPid } of results) expect(last.some((pid) => byPid.has(pid))).toBe(true);
       await until('only the last two are left', () => master.workers.length === 2);
     });
 

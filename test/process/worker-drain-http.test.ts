@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { certificate } from '../support/certificate.js';
 import { RawClient } from '../support/raw-client.js';
+import { program } from '../support/serving.js';
 import { until } from '../support/until.js';
 import { startWorker, type TestWorker } from '../support/worker-harness.js';
 
@@ -215,13 +216,103 @@ describe('the last response of a connection says so', () => {
       worker.order('finish');
       await client.sees('end of /last');
       expect(client.text).toContain('end of /slow');
-      // A response that was ready before the drain cannot be changed any more.
-      if (first) client.get('/really-last');
+      // A response that was ready before the drain, or before its turn, cannot be changed any more.
+      client.get('/really-last');
       expect(await client.ends()).toBe('FIN');
       expect(client.text.match(/Connection: close/g)).toHaveLength(1);
       await worker.says('drained');
     });
   }
+
+  test('of five requests that come one behind the other, all are answered', async () => {
+    const worker = await serve();
+    const client = await open(worker);
+    worker.drain();
+    await worker.says('closed');
+    client.get('/slow');
+    await worker.hears('request');
+    for (const path of ['/2', '/3', '/4', '/5']) client.get(path);
+    await worker.hears('request', 5);
+    worker.order('finish');
+    await client.sees('end of /5');
+    client.get('/6');
+    expect(await client.ends()).toBe('FIN');
+    expect(client.text.match(/end of \/\w+/g)).toHaveLength(6);
+    expect(client.text.match(/Connection: close/g)).toHaveLength(1);
+    await worker.says('drained');
+  });
+
+  test('of three requests that are answered in their turn, it is the third', async () => {
+    const worker = await serve(
+      `http.createServer((request, response) => {
+        const before = last;
+        last = new Promise((resolve) => response.on('finish', resolve));
+        void before.then(() => setImmediate(() => response.end('end of ' + request.url)));
+        if (++count === 3) begin();
+      })`,
+      `let count = 0;
+      let begin;
+      let last = new Promise((resolve) => { begin = resolve; });`,
+    );
+    const client = await open(worker);
+    worker.drain();
+    await worker.says('closed');
+    for (const path of ['/1', '/2', '/3']) client.get(path);
+    await client.sees('end of /3');
+    expect(client.text.match(/Connection: \S+/g)).toHaveLength(3);
+    expect(await client.ends()).toBe('FIN');
+    await worker.says('drained');
+  });
+
+  test('and what the program has put around its writeHead() stays', async () => {
+    const worker = await serve(`http.createServer((request, response) => {
+      const { writeHead } = response;
+      response.writeHead = function (...args) {
+        this.setHeader('set-cookie', request.url);
+        return writeHead.apply(this, args);
+      };
+      handle(request, response);
+    })`);
+    const client = await open(worker);
+    worker.drain();
+    await worker.says('closed');
+    client.get('/slow');
+    await worker.hears('request');
+    client.get('/2');
+    await worker.hears('request', 2);
+    worker.order('finish');
+    await client.sees('end of /2');
+    expect(client.text.match(/set-cookie: \S+/g)).toEqual(['set-cookie: /slow', 'set-cookie: /2']);
+  });
+
+  test('but not to a request whose body is still on its way: its client would be reset', async () => {
+    const worker = await serve();
+    const client = await open(worker);
+    worker.drain();
+    await worker.says('closed');
+    client.socket.write('POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbo');
+    await client.sees('end of /early');
+    expect(client.text).toContain('Connection: keep-alive');
+    client.socket.write('dy');
+    client.get('/next');
+    await client.sees('end of /next');
+    expect(client.text.match(/Connection: close/g)).toHaveLength(1);
+    expect(await client.ends()).toBe('FIN');
+    await worker.says('drained');
+  });
+
+  test('also to one whose body nobody reads, when that is so each time', async () => {
+    const worker = await serve();
+    const client = await open(worker);
+    worker.drain();
+    await worker.says('closed');
+    for (const path of ['/1', '/2']) {
+      client.socket.write(`POST ${path} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody`);
+      await client.sees(`end of ${path}`);
+    }
+    expect(await client.ends()).toBe('FIN');
+    await worker.says('drained');
+  });
 
   for (const event of ['checkContinue', 'checkExpectation']) {
     test(`to a request that comes as '${event}'`, async () => {
@@ -311,15 +402,76 @@ describe('a server of a worker that drains', () => {
     expect(worker.questions).toEqual([]);
   });
 
-  test('does not keep the process alive', async () => {
-    const worker = await startWorker({
-      program: "import http from 'node:http'; http.createServer().listen(process.env.PORT);",
-    });
+  const ALONE = "import http from 'node:http'; const server = http.createServer().listen(process.env.PORT);";
+
+  async function drained(more: string): Promise<TestWorker> {
+    const worker = await startWorker({ program: ALONE + more });
     await worker.says('listening');
     worker.drain();
     await worker.says('drained');
-    expect(await worker.exits()).toEqual({ code: 0, signal: null });
+    return worker;
+  }
+
+  test('keeps the process alive until SIGTERM, which has its own effect', async () => {
+    const worker = await drained('');
+    await new Promise((resolve) => setTimeout(resolve, A_WHILE));
+    expect(worker.ended).toBe(undefined);
+    worker.child.kill('SIGTERM');
+    expect(await worker.exits()).toEqual({ code: null, signal: 'SIGTERM' });
   });
+
+  test('keeps it alive for a handler of SIGTERM, until that closes it', async () => {
+    const worker = await drained(`
+      import { writeSync } from 'node:fs';
+      process.on('SIGTERM', () => setTimeout(() => server.close(() => writeSync(1, 'closed')), 10));
+      process.on('exit', (code) => writeSync(1, ' and ended with ' + code));`);
+    await new Promise((resolve) => setTimeout(resolve, A_WHILE));
+    worker.child.kill('SIGTERM');
+    expect(await worker.exits()).toEqual({ code: 0, signal: null });
+    await until('it has said so', () => worker.output === 'closed and ended with 0');
+  });
+
+  test('does not keep it alive when the program does not want that', async () => {
+    const before = await drained("server.unref(); process.once('message', () => {});");
+    before.order('go on');
+    expect(await before.exits()).toEqual({ code: 0, signal: null });
+    const after = await drained(`
+      process.once('SIGTERM', () => { server.unref().ref(); process.once('SIGTERM', () => server.unref()); });`);
+    after.child.kill('SIGTERM');
+    await new Promise((resolve) => setTimeout(resolve, A_WHILE));
+    expect(after.ended).toBe(undefined);
+    after.child.kill('SIGTERM');
+    expect(await after.exits()).toEqual({ code: 0, signal: null });
+  });
+
+  test('cannot be sent to a child, and nothing worse comes of it', async () => {
+    const worker = await serve(
+      undefined,
+      `import { fork } from 'node:child_process';
+      process.on('message', () => {
+        const child = fork('-', [], { execArgv: ['--eval', 'process.on("message", () => {})'] });
+        child.send('server', server, (error) => { child.kill('SIGKILL'); tell({ sent: error?.code ?? null }); });
+      });`,
+    );
+    worker.drain();
+    await worker.says('drained');
+    worker.order('send');
+    expect(await worker.hears('sent')).toBe('EBADF');
+  });
+});
+
+test('a primary of node:cluster whose workers have gone stays for its handler of SIGTERM', async () => {
+  const worker = await startWorker({
+    script: program('cluster-policy.mjs'),
+    args: ['SCHED_RR', 'handles SIGTERM'],
+  });
+  await worker.says('listening');
+  worker.drain();
+  await worker.says('drained');
+  await new Promise((resolve) => setTimeout(resolve, A_WHILE));
+  expect(worker.ended).toBe(undefined);
+  worker.child.kill('SIGTERM');
+  expect(await worker.exits()).toEqual({ code: 5, signal: null });
 });
 
 describe('a worker', () => {
@@ -328,6 +480,76 @@ describe('a worker', () => {
     await worker.hears('up');
     worker.drain('replace', 0);
     await worker.says('drained');
+  });
+
+  test('that stops looks at its connections once for all responses of a moment', async () => {
+    const worker = await serve(
+      undefined,
+      `let looks = 0;
+      const { closeIdleConnections } = server;
+      server.closeIdleConnections = () => { looks += 1; closeIdleConnections.call(server); };
+      process.on('message', ({ order }) => order === 'count' && tell({ looks }));`,
+    );
+    const all: RawClient[] = [];
+    for (let index = 0; index < 20; index++) all.push(await open(worker));
+    for (const client of all) client.get('/begun');
+    await worker.hears('request', all.length);
+    for (const client of all) await client.sees('begin,');
+    worker.drain('stop');
+    await worker.says('closed');
+    worker.order('finish');
+    for (const client of all) await client.ends();
+    await worker.says('drained');
+    worker.order('count');
+    expect(await worker.hears('looks')).toBeLessThan(all.length / 2);
+  });
+
+  test('that stops closes a connection when the body of its last request has come', async () => {
+    const worker = await serve();
+    const client = await open(worker);
+    worker.drain('stop');
+    await worker.says('closed');
+    client.socket.write('POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbo');
+    await client.sees('end of /early');
+    client.socket.write('dy');
+    expect(await client.ends()).toBe('FIN');
+    await worker.says('drained');
+  });
+
+  describe('without its channel', () => {
+    const DISCONNECTS = `process.on('message', ({ order }) => order === 'disconnect' && process.disconnect());`;
+    const left = async (more = ''): Promise<[TestWorker, RawClient]> => {
+      const worker = await serve(undefined, `process.removeAllListeners('SIGTERM'); ${DISCONNECTS} ${more}`);
+      const client = await open(worker);
+      client.get('/waits');
+      await worker.hears('request');
+      worker.order('disconnect');
+      await until('it has disconnected', () => !worker.child.connected);
+      worker.child.kill('SIGTERM');
+      return [worker, client];
+    };
+    const LATER = `
+      server.removeAllListeners('request');
+      server.on('request', (request, response) => {
+        tell({ request: request.url });
+        setTimeout(() => response.end('late'), ${3 * A_WHILE});
+      });`;
+
+    test('it drains on SIGTERM, and then the signal ends it', async () => {
+      const [worker, client] = await left(LATER);
+      await client.sees('late');
+      expect(client.text).toContain('Connection: close');
+      expect(await worker.exits()).toEqual({ code: null, signal: 'SIGTERM' });
+    });
+
+    test('and has a handler of its own, that ends it', async () => {
+      const [worker, client] = await left(
+        `process.on('SIGTERM', () => setTimeout(() => process.exit(7), ${6 * A_WHILE})); ${LATER}`,
+      );
+      await client.sees('late');
+      expect(client.text).toContain('Connection: close');
+      expect(await worker.exits()).toEqual({ code: 7, signal: null });
+    });
   });
 
   test('that is asked again may have less time, and stop', async () => {

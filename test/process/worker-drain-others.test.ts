@@ -324,6 +324,85 @@ describe('WebSockets', () => {
     await worker.says('drained');
   });
 
+  test('of a server that another one passes connections on to', async () => {
+    const worker = await serve(`
+      import net from 'node:net';
+      import http from 'node:http';
+      import { WebSocketServer } from 'ws';
+      const inner = http.createServer();
+      new WebSocketServer({ server: inner });
+      net.createServer((socket) => inner.emit('connection', socket)).listen(process.env.PORT);`);
+    const client = new WebSocket(`ws://127.0.0.1:${worker.port}`);
+    undo.push(() => client.terminate());
+    await once(client, 'open');
+    const closed = once(client, 'close');
+    worker.drain();
+    expect(await closed).toEqual([1012, expect.anything()]);
+    await worker.says('drained');
+  });
+
+  test('of a server that the program has for itself are left alone, as are events that mean other things', async () => {
+    const worker = await serve(`
+      import net from 'node:net';
+      import http from 'node:http';
+      import { WebSocketServer } from 'ws';
+      const own = http.createServer().listen({ port: 0, host: '127.0.0.1', exclusive: true }, () => tell({ own: own.address().port }));
+      new WebSocketServer({ server: own });
+      const server = net.createServer().listen(process.env.PORT);
+      for (const event of ['upgrade', 'session', 'connection', 'secureConnection']) {
+        server.once(event, (...args) => tell({ [event]: args.length }));
+        server.emit(event);
+        server.once(event, (...args) => tell({ [event]: args.length }));
+        server.emit(event, 'text', {}, null);
+      }`);
+    expect(await worker.hears('session', 2)).toBe(3);
+    expect(await worker.hears('secureConnection', 2)).toBe(3);
+    expect(worker.told).toContainEqual({ upgrade: 0 });
+    const url = `ws://127.0.0.1:${await worker.hears('own')}`;
+    const codes: number[] = [];
+    const connect = async () => {
+      const client = new WebSocket(url);
+      undo.push(() => client.terminate());
+      client.on('close', (code) => codes.push(code));
+      await once(client, 'open');
+    };
+    await connect();
+    worker.drain();
+    await worker.says('drained');
+    await connect();
+    await new Promise((resolve) => setTimeout(resolve, A_WHILE));
+    expect(codes).toEqual([]);
+  });
+
+  test('do not keep the request that they began with', async () => {
+    const worker = await startWorker({
+      execArgv: ['--expose-gc'],
+      program: `
+        import http from 'node:http';
+        let request;
+        const open = [];
+        const server = http.createServer().listen(process.env.PORT);
+        server.on('upgrade', (upgrade, socket) => {
+          request = new WeakRef(upgrade);
+          open.push(socket);
+          socket.write('HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n');
+        });
+        process.on('message', () => setTimeout(() => { gc(); tell({ kept: request.deref() !== undefined, open: open.length }); }));`,
+    });
+    await worker.says('listening');
+    const client = await RawClient.open(worker.port);
+    undo.push(() => client.socket.destroy());
+    client.get('/', 'Upgrade: websocket\r\nConnection: Upgrade\r\n');
+    await client.sees('101');
+    await until('it is gone', async () => {
+      worker.order('look');
+      const looks = worker.told.length + 1;
+      await worker.hears('kept', looks);
+      return worker.told.at(-1)?.kept === false;
+    });
+    expect(worker.told.at(-1)).toEqual({ kept: false, open: 1 });
+  });
+
   test('a server without an upgrade listener answers such requests as ever', async () => {
     const worker = await serve(`
       import http from 'node:http';
@@ -416,7 +495,6 @@ describe('bare connections', () => {
     worker.drain('stop', A_WHILE);
     expect(await client.ends()).toBe('FIN');
     await worker.says('drained');
-    expect(await worker.exits()).toEqual({ code: 0, signal: null });
   });
 
   test('whose TLS handshake is under way count as open, and are served', async () => {

@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
-import type { Answer } from '../../lib/serve/protocol.js';
+import type { Answer, InheritedListener } from '../../lib/serve/protocol.js';
 import { program } from '../support/serving.js';
 import { until } from '../support/until.js';
-import { BACKLOG, startWorker } from '../support/worker-harness.js';
+import { BACKLOG, FIRST_GRANT, startWorker, type TestWorker } from '../support/worker-harness.js';
 
 /** The text that a server sends to whoever connects. */
 async function greeting(port: number, host = '127.0.0.1'): Promise<string> {
@@ -63,7 +63,7 @@ describe('a port that was not declared', () => {
     const QUESTION = { address: ANY, family: ANY, port: ANY, v6Only: false, nth: ANY };
   }
 
-  test('of number 0 is another one for every server, counted by address', async () => {
+  test('of number 0 is another one for every server there is, counted by address', async () => {
     const worker = await startWorker({
       declared: [],
       program: `${LISTENS}
@@ -72,25 +72,55 @@ describe('a port that was not declared', () => {
         d.once('listening', () => d.close(() => d.listen(0, '127.0.0.1')));`,
     });
     await worker.hears('d', 2);
-    expect(worker.questions.map((each) => 'nth' in each && each.nth)).toEqual([0, 1, 0, 2, 3]);
+    expect(worker.questions.map((each) => 'nth' in each && each.nth)).toEqual([0, 1, 0, 2, 2]);
     const ports = await Promise.all(['a', 'b', 'c'].map((name) => worker.hears(name)));
     expect(new Set(ports.map(({ address }) => address.port)).size).toBe(3);
   });
 
-  test('stays open for a later listen(), also by its number', async () => {
+  test('is asked for anew when its server was closed, and nothing of it is kept meanwhile', async () => {
     const worker = await startWorker({
       declared: [],
       program: `${LISTENS}
+        import { readdirSync, readlinkSync } from 'node:fs';
+        const sockets = () => readdirSync('/proc/self/fd').filter((fd) => {
+          try { return readlinkSync('/proc/self/fd/' + fd).startsWith('socket:'); } catch { return false; }
+        }).length;
+        const before = sockets();
         const server = listen('it', 0, '127.0.0.1');
         server.once('listening', () => {
           const { port } = server.address();
-          server.close(() => server.listen(port));
+          server.close(() => {
+            tell({ kept: sockets() - before });
+            server.listen(port, '127.0.0.1');
+          });
         });`,
     });
     const { address } = await worker.hears('it', 2);
-    expect(worker.questions).toHaveLength(1);
-    expect(worker.events.map(({ event }) => event)).toEqual(['listening', 'closed', 'listening']);
+    expect(await worker.hears('kept')).toBe(0);
+    expect(worker.questions).toMatchObject([{ port: 0 }, { port: address.port, address: '127.0.0.1' }]);
+    expect(worker.events).toMatchObject([
+      { event: 'listening', id: 1, grant: FIRST_GRANT + 1 },
+      { event: 'closed', id: 1, grant: FIRST_GRANT + 1 },
+      { event: 'listening', id: 2, grant: FIRST_GRANT + 2 },
+    ]);
+    // The first is still this desk's, which shares the port with it.
+    worker.shutdown(1);
     expect(await greeting(address.port)).toBe('it');
+  });
+
+  test('that the master has taken away before it could be used goes back, and is an error', async () => {
+    const worker: TestWorker = await startWorker({
+      program: `${LISTENS} process.once('message', () => listen('it', 8080)); tell({ ready: true });`,
+      answer: () => {
+        const [{ fd, ...listener }] = worker.listeners as [InheritedListener];
+        return { listener: { ...listener, id: 7 }, grant: 9, fd } as Answer;
+      },
+    });
+    await worker.hears('ready');
+    worker.shutdown(1);
+    worker.order('go');
+    expect((await worker.hears('it')).error).toMatchObject({ code: 'EADDRINUSE' });
+    expect(worker.events).toMatchObject([{ event: 'closed', id: 7, grant: 9 }]);
   });
 
   test('is an IPv4 one where there is no IPv6', async () => {
@@ -124,6 +154,12 @@ describe('a port that was not declared', () => {
       call: '80',
       answer: { error: { code: 'EACCES', message: '', errno: -13, syscall: 'bind' } },
       error: { message: 'bind EACCES: permission denied :::80', code: 'EACCES', errno: -13, syscall: 'bind' },
+    },
+    {
+      what: "for want of a right, with the master's advice",
+      call: "80, '127.0.0.1'",
+      answer: { error: { code: 'EACCES', message: 'no', advice: 'declare it' } },
+      error: { message: 'listen EACCES: permission denied 127.0.0.1:80 (declare it)', code: 'EACCES' },
     },
     {
       what: "with the master's own reason",
@@ -272,10 +308,14 @@ test('a listener that the master gives under another address cannot be listened 
   const worker = await startWorker({
     program: `${LISTENS} const { PORT } = process.env;
       listen('first', PORT, '127.0.0.1'); listen('second', PORT, '127.0.0.2');`,
-    answer: () => ({ listener: worker.listeners[0]!, fd: worker.listeners[0]!.fd }),
+    answer: () => ({ listener: worker.listeners[0]!, grant: 5, fd: worker.listeners[0]!.fd }),
   });
   expect((await worker.hears('second')).error).toMatchObject({ code: 'EADDRINUSE', address: '127.0.0.2' });
-  expect(worker.events.map(({ event }) => event)).toEqual(['listening']);
+  // What it could not use goes back, and the one that it has is another.
+  expect(worker.events).toEqual([
+    { cmd: expect.any(String), event: 'listening', id: 1 },
+    { cmd: expect.any(String), event: 'closed', id: 1, grant: 5 },
+  ]);
 });
 
 describe('a name that has to be resolved', () => {

@@ -5,9 +5,9 @@
 import { type ChildProcess, type SendHandle, spawn } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { afterEach } from 'vitest';
 import { type NativeSocket, native, packageRoot } from '../../lib/native.js';
+import { withPreload } from '../../lib/serve/preload-option.js';
 import {
   type Answer,
   type DrainReason,
@@ -22,7 +22,7 @@ import {
 import { until } from './until.js';
 
 const LAUNCHER = join(packageRoot, 'build/Release/spillway-launch');
-const PRELOAD = pathToFileURL(join(packageRoot, 'dist/lib/serve/worker/preload.js')).href;
+const PRELOAD = join(packageRoot, 'dist/lib/serve/worker/preload.cjs');
 
 /** Of all listeners here, so that a program's own would show. */
 export const BACKLOG = 77;
@@ -112,7 +112,7 @@ export class TestWorker {
         `--close-from=${report + 3}`,
         '--',
         process.execPath,
-        '--import',
+        '--require',
         PRELOAD,
         ...execArgv,
         ...own,
@@ -126,6 +126,7 @@ export class TestWorker {
           LISTEN_FDS: String(declared.length),
           SPILLWAY_WORKER: JSON.stringify(start),
           ...env,
+          NODE_OPTIONS: withPreload({ ...process.env, ...env }.NODE_OPTIONS, PRELOAD),
         },
         stdio: ['ignore', 'pipe', 'pipe', ...declared.map(({ fd }) => fd), 'pipe', this.#hints.fd, 'ipc'],
       },
@@ -271,13 +272,16 @@ export class TestWorker {
     if (question.ask === 'ticketKeys') return { ticketKeys: TICKET_KEYS.toString('base64') };
     try {
       const { fd, ...listener } = this.#open(question);
-      return { listener, fd };
+      return { listener, grant: FIRST_GRANT + listener.id, fd };
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       return { error: { code: code as string, message } };
     }
   }
 }
+
+/** What the number of a listener that the desk gives has more than its id. */
+export const FIRST_GRANT = 100;
 
 /** What the desk gives. */
 export const TICKET_KEYS = Buffer.alloc(48, 7);

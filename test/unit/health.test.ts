@@ -3,9 +3,14 @@ import { describe, expect, test } from 'vitest';
 import { type Look, unresponsiveFor } from '../../lib/serve/health.js';
 
 const now = 10_000;
+const readySince = 500;
 
 describe('a worker', () => {
-  const CASES: { what: string; look: Omit<Look, 'now'>; time: number }[] = [
+  const CASES: {
+    what: string;
+    look: Omit<Look, 'now' | 'readySince'> & { readySince?: number };
+    time: number;
+  }[] = [
     {
       what: 'that waits reacts, however long it has waited',
       look: { loop: { state: 'waiting', since: 1 }, stoppedSince: undefined },
@@ -20,6 +25,11 @@ describe('a worker', () => {
       what: 'that runs has not reacted since its turn began',
       look: { loop: { state: 'running', since: 9400 }, stoppedSince: undefined },
       time: 600,
+    },
+    {
+      what: 'whose turn began before it was ready was starting until then',
+      look: { loop: { state: 'running', since: 9000 }, stoppedSince: undefined, readySince: 9950 },
+      time: 50,
     },
     {
       what: 'that is stopped while it waits has not reacted since it was seen stopped',
@@ -49,6 +59,6 @@ describe('a worker', () => {
   ];
 
   for (const { what, look, time } of CASES) {
-    test(what, () => expect(unresponsiveFor({ ...look, now })).toBe(time));
+    test(what, () => expect(unresponsiveFor({ readySince, ...look, now })).toBe(time));
   }
 });

@@ -1,6 +1,6 @@
 /** Which calls of listen() mean an inherited listener. */
 import { describe, expect, test } from 'vitest';
-import { knownAddresses, overlap, readRequest, serves } from '../../lib/serve/worker/matching.js';
+import { exposes, knownAddresses, overlap, readRequest, serves } from '../../lib/serve/worker/matching.js';
 
 const callback = () => {};
 const { signal } = new AbortController();
@@ -103,6 +103,28 @@ describe('serves', () => {
     const listener = { id: 1, fd: 3, address: '0.0.0.0', family: 4, port: 80, v6Only: false } as const;
     expect(serves(listener, '::', true)).toBe(false);
   });
+});
+
+describe('exposes', () => {
+  for (const [bound, host, expected] of [
+    ['0.0.0.0', '127.0.0.1', true],
+    ['::', '127.9.9.9', true],
+    ['::', '::ffff:127.0.0.1', true],
+    ['::', '::1', true],
+    ['::', 'LocalHost.', true],
+    ['::', undefined, false],
+    ['::', '::', false],
+    ['0.0.0.0', '10.0.0.1', false],
+    ['::', 'a.name', false],
+    ['127.0.0.1', '127.0.0.1', false],
+    ['10.0.0.1', 'localhost', false],
+  ] as const) {
+    test(`${host ?? 'no host'}, served on ${bound}: ${expected ? 'more than' : 'not more than'} was asked for`, () => {
+      const family = bound.includes(':') ? 6 : 4;
+      const listener = { id: 1, fd: 3, address: bound, family, port: 80, v6Only: false } as const;
+      expect(exposes(listener, host)).toBe(expected);
+    });
+  }
 });
 
 describe('overlap', () => {

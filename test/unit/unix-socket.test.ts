@@ -144,6 +144,49 @@ c.sendall(b"an answer")
     expect(exchange(to, Buffer.from('?'), LONG).reply.toString()).toBe('an answer');
   });
 
+  describe('with a peer', () => {
+    /** Says what it is asked, on the name as it is or filled up with zeros. */
+    const ECHO = `
+import socket, sys
+name = sys.argv[1]
+s = socket.socket(socket.AF_UNIX); s.bind(("\\0" + name[1:]).ljust(int(sys.argv[2]), "\\0")); s.listen(5); print("up")
+while True:
+    c, _ = s.accept()
+    text = c.recv(4096)
+    print("asked " + text.decode())
+    # Whoever does not want to speak to this one has gone.
+    try: c.sendall(text)
+    except BrokenPipeError: pass
+    c.close()
+`;
+    const FILLED_UP = '108';
+
+    test('speaks to no other process, and does not tell it anything', async () => {
+      const name = abstract();
+      const { child, lines } = await python(ECHO, name, '0');
+      const before = openDescriptors();
+      expect(() => exchange(name, Buffer.from('secret'), LONG, process.pid)).toThrow(
+        expect.objectContaining({ code: 'EPERM', syscall: 'connect', detail: name }),
+      );
+      expect(openDescriptors()).toBe(before);
+      expect(exchange(name, Buffer.from('for you'), LONG, child.pid).reply.toString()).toBe('for you');
+      await until('it has been asked twice', () => lines.length === 3);
+      expect(lines).toEqual(['up', 'asked ', 'asked for you']);
+    });
+
+    test('finds it behind somebody who has taken its name without the zeros', async () => {
+      const name = abstract();
+      await python(ECHO, name, '0');
+      const { child } = await python(ECHO, name, FILLED_UP);
+      expect(exchange(name, Buffer.from('?'), LONG, child.pid).reply.toString()).toBe('?');
+      expect(() => exchange(name, Buffer.from('?'), LONG, process.pid)).toThrow(/^EPERM/);
+    });
+
+    test('is told apart from a name of nobody', () => {
+      expect(() => exchange(abstract(), Buffer.from('?'), LONG, process.pid)).toThrow(/^ECONNREFUSED/);
+    });
+  });
+
   test('keeps the first of the descriptors that come, close-on-exec, and closes the others', () => {
     const listener = new (native().Socket)('create', 4);
     cleanUps.push(() => listener.close());

@@ -2,15 +2,16 @@
  * Sockets that leave a group below the `ebpf` selector, with what makes it hard: handshakes under way, owners that
  * throw, no descriptor left, a group that is closed meanwhile, and a long history of comings and goings.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, readdirSync } from 'node:fs';
 import { createConnection, Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { SocketGroup } from '../../lib/group/group.js';
 import { native, packageRoot } from '../../lib/native.js';
+import { Limits } from '../support/descriptors.js';
 import { until } from '../support/until.js';
 
 const host = '127.0.0.1';
@@ -277,41 +278,3 @@ test('a callback of the queue watch that throws is the uncaught exception of its
     'uncaught: from the callback\n',
   );
 });
-
-/** Takes all free descriptors from this process and gives them back; a helper does it, as that too takes some. */
-class Limits {
-  readonly #helper: ChildProcess;
-
-  constructor() {
-    const set = (limit: string) => `prlimit --pid ${process.pid} --nofile=${limit}`;
-    const script = `before=$(${set('').replace('=', '')} -o SOFT --noheadings --raw); read l; ${set('3:')}; read r; ${set('$before:')}`;
-    this.#helper = spawn('sh', ['-c', script], { stdio: ['pipe', 'inherit', 'inherit'] });
-  }
-
-  lower(): Promise<unknown> {
-    this.#helper.stdin?.write('lower\n');
-    return until('no descriptor is free', () => !hasFreeDescriptor());
-  }
-
-  raise(): Promise<unknown> {
-    this.#helper.stdin?.write('raise\n');
-    return until('a descriptor is free', hasFreeDescriptor);
-  }
-
-  async end(): Promise<void> {
-    if (this.#helper.exitCode === null) {
-      this.#helper.stdin?.end('raise\nraise\n');
-      await once(this.#helper, 'exit');
-    }
-  }
-}
-
-function hasFreeDescriptor(): boolean {
-  try {
-    closeSync(openSync('/dev/null', 'r'));
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EMFILE') return false;
-    throw error;
-  }
-}

@@ -136,14 +136,6 @@ describe('cbpf', () => {
     expect(queues(group)[3]).toBe(5);
   });
 
-  test('everything new cannot be refused, which is told, and changes nothing', async () => {
-    const group = await open();
-    expect(group.refuseNew()).toBe(false);
-    expect(group.refusesNew).toBe(false);
-    await connect(group);
-    expect(sum(queues(group))).toBe(1);
-  });
-
   test('a backlog that a program changed on its listener is put back', async () => {
     const group = await open({ sockets: 2 });
     // What a worker does with the inherited descriptor; listen(2) acts on the shared socket.

@@ -72,6 +72,10 @@ function parse(path: string, text: string): unknown {
 async function evaluate(path: string, file: string): Promise<unknown> {
   const { reading, complaint } = await runReader(path, file);
   if ('value' in reading) return reading.value;
+  if ('fault' in reading) {
+    const { path: key, what } = reading.fault;
+    throw configError(`${path}: ${key === '' ? 'the default export ' : `${key}: `}${what}`);
+  }
   const { text, code } = reading.error;
   if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && /\.[cm]?ts$/.test(file)) {
     throw configError(

@@ -6,7 +6,11 @@ import { closeSync, writeSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
 
-export type Reading = { value: unknown } | { error: { text: string; code?: string } };
+export type Reading =
+  | { value: unknown }
+  /** It ran, and what it gave is no data: where in it, and why. */
+  | { fault: { path: string; what: string } }
+  | { error: { text: string; code?: string } };
 
 const RESULT_FD = 3;
 
@@ -19,21 +23,29 @@ function tell(reading: Reading): void {
 }
 
 /** JSON leaves out what it cannot hold; a key that silently counts for nothing would be worse than an error. */
-function onlyData(value: unknown, path = ''): void {
+function faultIn(
+  value: unknown,
+  path = '',
+  around: readonly object[] = [],
+): { path: string; what: string } | undefined {
   if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint') {
-    throw new TypeError(`${path === '' ? 'the default export' : path} is a ${typeof value}, not plain data`);
+    return { path, what: `is a ${typeof value}, not plain data` };
   }
-  if (typeof value !== 'object' || value === null) return;
+  if (typeof value !== 'object' || value === null) return undefined;
+  if (around.includes(value)) return { path, what: 'holds itself' };
   for (const [key, each] of Object.entries(value)) {
-    onlyData(each, Array.isArray(value) ? `${path}[${key}]` : path === '' ? key : `${path}.${key}`);
+    const place = Array.isArray(value) ? `${path}[${key}]` : path === '' ? key : `${path}.${key}`;
+    const fault = faultIn(each, place, [...around, value]);
+    if (fault) return fault;
   }
+  return undefined;
 }
 
 try {
   const namespace = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
   const value = 'default' in namespace ? namespace.default : { ...namespace };
-  onlyData(value);
-  tell({ value });
+  const fault = faultIn(value);
+  tell(fault ? { fault } : { value });
 } catch (error) {
   const { code } = (error ?? {}) as { code?: string };
   const text = error instanceof Error ? (error.stack ?? error.message) : `threw ${inspect(error)}`;

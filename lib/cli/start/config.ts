@@ -1,6 +1,7 @@
 /** From what a config file says to the settings of its service: names, values, and the habits of other process managers. */
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { inspect, isDeepStrictEqual } from 'node:util';
+import { SpillwayError } from '../../errors.js';
 import { configError, readConfig } from './config-file.js';
 import {
   FAMILIAR,
@@ -66,8 +67,18 @@ class ConfigReader {
 
   read(value: unknown): Settings {
     const service = this.#service(value);
-    for (const [key, each] of Object.entries(service)) this.#key(key, each, service);
-    this.#addEnvironment(service);
+    const problems: SpillwayError[] = [];
+    const collect = (act: () => void) => {
+      try {
+        act();
+      } catch (error) {
+        if (!(error instanceof SpillwayError)) throw error;
+        problems.push(error);
+      }
+    };
+    for (const [key, each] of Object.entries(service)) collect(() => this.#key(key, each, service));
+    collect(() => this.#addEnvironment(service));
+    if (problems.length > 0) throw configError(problems.map(({ message }) => message).join('\n'));
     return this.#settings as Settings;
   }
 

@@ -33,7 +33,11 @@ export class Destination {
   /** Lines that could not be written since the last that could; undefined while everything is well. */
   #lost: number | undefined;
   #lostInAll = 0;
+  /** Since lines found no room, until everything that waits is written. */
+  #congested = false;
   readonly #idle: (() => void)[] = [];
+  /** Called when lines begin to find no room. */
+  onCongested: (() => void) | undefined;
 
   constructor(sink: Sink, trouble: Trouble) {
     this.#sink = sink;
@@ -45,9 +49,9 @@ export class Destination {
     return this.#lostInAll;
   }
 
-  /** Whether nothing that is written here can arrive any more. */
-  get broken(): boolean {
-    return this.#broken;
+  /** Whether lines go nowhere, at least some of them: whoever reads them need not hurry. */
+  get discards(): boolean {
+    return this.#congested || this.#broken || this.#lost !== undefined;
   }
 
   /** One line with its newline. */
@@ -56,6 +60,10 @@ export class Destination {
     else if (this.#bytes + line.length > MOST_WAITING) {
       this.#lostInAll++;
       this.#dropped++;
+      if (!this.#congested) {
+        this.#congested = true;
+        this.onCongested?.();
+      }
     } else {
       this.#tellDropped();
       this.#add(line);
@@ -100,6 +108,7 @@ export class Destination {
   #pump(): void {
     if (this.#writing || this.#broken) return;
     if (this.#waiting.length === 0) {
+      this.#congested = false;
       for (const resolve of this.#idle.splice(0)) resolve();
       return;
     }

@@ -29,25 +29,29 @@ export function narrate(master: Master, log: Log, isTold: (error: Error) => bool
     noticed ||= group.notice !== undefined;
   });
   master.on('worker:start', ({ slot, pid }) => {
-    log.debug({ slot, pid }, `worker ${slot} (process ${pid}) has been started`);
+    log.debug({ slot, workerPid: pid }, `worker ${slot} (process ${pid}) has been started`);
   });
   master.on('worker:ready', ({ slot, pid }, after) => {
     log.info(
-      { slot, pid, after: Math.round(after) },
+      { slot, workerPid: pid, after: Math.round(after) },
       `worker ${slot} (process ${pid}) is ready after ${aboutTime(after)}`,
     );
   });
   master.on('worker:drain', ({ slot, pid }, reason) => {
     const why = WHY_DRAIN[reason];
-    log.info({ slot, pid, reason }, `worker ${slot} (process ${pid}) finishes what it has: ${why}`);
+    log.info(
+      { slot, workerPid: pid, reason },
+      `worker ${slot} (process ${pid}) finishes what it has: ${why}`,
+    );
   });
   master.on('worker:stuck', ({ slot, pid }, stuck, why) => {
     const name = `worker ${slot} (process ${pid})`;
-    if (stuck) log.warn({ slot, pid, why }, `${name} is stuck and gets no new connections: ${why}`);
-    else log.info({ slot, pid, why }, `${name} is back: ${why}`);
+    if (stuck)
+      log.warn({ slot, workerPid: pid, why }, `${name} is stuck and gets no new connections: ${why}`);
+    else log.info({ slot, workerPid: pid, why }, `${name} is back: ${why}`);
   });
   master.on('worker:exit', ({ slot, pid, code, signal, expected, reason }) => {
-    log[expected ? 'info' : 'error']({ slot, pid, code, signal }, sentence(reason, slot, pid));
+    log[expected ? 'info' : 'error']({ slot, workerPid: pid, code, signal }, sentence(reason, slot, pid));
   });
   master.on('worker:restart', ({ slot, delay, failures, most, reason }) => {
     const count = failures === 0 ? '' : ` (failure ${failures} in a row; after ${most} it is given up)`;

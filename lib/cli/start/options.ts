@@ -23,6 +23,8 @@ interface OptionRow<Value = unknown> {
   kind: Kind<Value>;
   /** As commander takes it; undefined: in a config file only. */
   flag?: string;
+  /** What the flag does, where that is the opposite of the key. */
+  flagText?: string;
   /** Whether the option can be given several times. */
   many?: boolean;
   /** What other process managers call it. */
@@ -141,6 +143,7 @@ const OWN = {
   autoRestart: row({
     kind: boolean,
     flag: '--no-auto-restart',
+    flagText: 'Do not start a worker again that has ended by itself.',
     aliases: ['autorestart'],
     default: '`true`',
     text: 'Whether a worker that ends is started again.',
@@ -278,14 +281,7 @@ export const SETTING_NAMES = Object.keys(START_OPTIONS) as SettingName[];
 export const GROUP_SETTINGS: readonly GroupOptionName[] = GROUP_NAMES;
 
 /** What a reload can change; everything else needs a new master. */
-export const RELOADABLE = [
-  'script',
-  'args',
-  'exec',
-  'env',
-  'cwd',
-  'nodeArgs',
-] as const satisfies SettingName[];
+export const RELOADABLE = ['script', 'args', 'env', 'cwd', 'nodeArgs'] as const satisfies SettingName[];
 
 /** Keys of other process managers that are more, or less, than another name. */
 export const FAMILIAR: Readonly<Record<string, string>> = {

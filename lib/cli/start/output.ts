@@ -8,6 +8,12 @@ import { LineSplitter } from './lines.js';
 import type { LogPlaces } from './plan.js';
 import { FileSink, isOneOutput, ownOutput } from './sinks.js';
 
+/** The share of a CPU that reading a worker's stream may take while its lines are discarded anyway. */
+const MOST_BUSY = 0.2;
+
+/** Milliseconds that a worker may have to wait for us then, at a time. */
+const LONGEST_PAUSE = 20;
+
 type StreamName = 'stdout' | 'stderr';
 
 /** What of a worker is read. */
@@ -90,6 +96,8 @@ export class Output {
   readonly #colours: Colors;
   readonly #log: OutputLog;
   readonly #files = new Map<string, LogFile>();
+  /** Streams of workers that have not ended. */
+  readonly #reading = new Set<Promise<void>>();
   /** What could not be opened, and was told of. */
   readonly #unopened = new Set<string>();
 
@@ -99,6 +107,9 @@ export class Output {
     this.#own = own;
     this.#colours = colours;
     this.#log = log;
+    own.stdout.onCongested = () => this.#tellCongested('the reader of stdout');
+    own.stderr.onCongested = () =>
+      this.#tellCongested(own.stdout === own.stderr ? 'the reader of the output' : 'the reader of stderr');
   }
 
   /**
@@ -141,7 +152,10 @@ export class Output {
     return reopened;
   }
 
+  /** To be called when the workers have ended: takes in what they said last, and writes what there is. */
   async close(patience: number): Promise<void> {
+    // A process that a worker has left behind may hold a pipe open for ever.
+    await atMost(patience, Promise.all(this.#reading));
     const files = [...this.#files.values()];
     await Promise.all(files.map(({ destination }) => destination.flush(patience)));
     for (const { destination } of files) destination.close();
@@ -152,13 +166,35 @@ export class Output {
     const prefix = Buffer.from(this.#prefix(slot));
     const splitter = new LineSplitter((line) => {
       this.history.add({ time: Date.now(), slot, stream, text: line.toString('utf8') });
-      const file = this.#fileOf(slot, stream);
-      if (file) file.write(Buffer.concat([line, NEWLINE]));
-      else this.#own[stream].write(Buffer.concat([prefix, line, NEWLINE]));
+      const destination = this.#destinationOf(slot, stream);
+      const isOwn = destination === this.#own[stream];
+      destination.write(Buffer.concat(isOwn ? [prefix, line, NEWLINE] : [line, NEWLINE]));
     });
-    readable.on('data', (chunk: Buffer) => splitter.push(chunk));
-    readable.on('close', () => splitter.end());
+    readable.on('data', (chunk: Buffer) => {
+      const begin = performance.now();
+      splitter.push(chunk);
+      if (!this.#destinationOf(slot, stream).discards) return;
+      const rest = (performance.now() - begin) * (1 / MOST_BUSY - 1);
+      readable.pause();
+      setTimeout(() => readable.resume(), Math.min(rest, LONGEST_PAUSE));
+    });
     readable.on('error', () => {});
+    const ended = new Promise<void>((resolve) => {
+      readable.on('close', () => {
+        splitter.end();
+        this.#reading.delete(ended);
+        resolve();
+      });
+    });
+    this.#reading.add(ended);
+  }
+
+  #destinationOf(slot: number, stream: StreamName): Destination {
+    return this.#fileOf(slot, stream) ?? this.#own[stream];
+  }
+
+  #tellCongested(who: string): void {
+    this.#log.warn(`${who} is too slow: lines are dropped, and workers that go on printing are slowed down`);
   }
 
   #prefix(slot: number): string {
@@ -190,6 +226,7 @@ export class Output {
         this.#log.warn(`lines for ${path} are lost until it can be written again: ${error.message}`),
       recovered: (lost) => this.#log.info(`${path} can be written again; ${lost} lines were lost`),
     });
+    destination.onCongested = () => this.#tellCongested(`what ${path} is written to`);
     const file = { sink, destination };
     this.#files.set(path, file);
     return file;
@@ -197,3 +234,13 @@ export class Output {
 }
 
 const NEWLINE = Buffer.from('\n');
+
+/** Waits, but not longer than so many milliseconds. */
+async function atMost(patience: number, what: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, patience);
+  });
+  await Promise.race([what, late]);
+  clearTimeout(timer);
+}

@@ -72,15 +72,20 @@ export class Plan {
   /** The settings in force once a reload has taken over what it can. */
   takingOver(next: Plan): Plan {
     const settings: Settings = { ...this.settings };
-    for (const name of RELOADABLE) assign(settings, name, next.settings[name]);
+    for (const name of this.#takenOver(next)) assign(settings, name, next.settings[name]);
     return new Plan(next.#call, this.name, settings, next);
   }
 
   /** Keys of which `next` says something else, and that only a new master would take over. */
   needRestart(next: Plan): string[] {
-    return differences(this.settings, next.settings).filter(
-      (name) => !(RELOADABLE as readonly string[]).includes(name),
-    );
+    const takenOver = this.#takenOver(next);
+    return differences(this.settings, next.settings).filter((name) => !takenOver.includes(name));
+  }
+
+  /** What says how a program is called means something else for a script than for a command, which it cannot become. */
+  #takenOver(next: Plan): readonly SettingName[] {
+    if (this.settings.exec === next.settings.exec) return RELOADABLE;
+    return RELOADABLE.filter((name) => name !== 'script' && name !== 'args' && name !== 'nodeArgs');
   }
 
   /** The script or command and what the workers get of it. */
@@ -163,6 +168,7 @@ function merged({ script, settings: given }: Call, config: Config | undefined): 
     if (given[name] !== undefined) settings[name] = resolve(given[name]);
   }
   settings.cwd ??= process.cwd();
+  if (!settings.exec) delete settings.exec;
   settings.instances ??= instancesByEnvironment();
   if (fromFile.env !== undefined || given.env !== undefined) settings.env = { ...fromFile.env, ...given.env };
   return settings;

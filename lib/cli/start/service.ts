@@ -17,9 +17,11 @@ import { ControlServer } from '../../control/server.js';
 import { SpillwayError } from '../../errors.js';
 import { MAX_SLOTS } from '../../group/layout.js';
 import { type Master, serve } from '../../serve/master.js';
-import { aboutTime } from '../text.js';
+import { exitCodeOf } from '../failure.js';
+import { aboutTime, counted } from '../text.js';
 import { version } from '../version.js';
 import { type DaemonReport, logFolder, masterLog } from './daemon.js';
+import { exit } from './exit.js';
 import { type Log, openLog } from './log.js';
 import { narrate, urlOf } from './narrate.js';
 import { Output, OwnOutput } from './output.js';
@@ -61,13 +63,6 @@ export async function runService(
     await own.flush(LAST_LINES);
     own.close();
   }
-}
-
-/** 3: no worker came up, or none is left; 2: the options make no sense; 1: anything else. */
-export function exitCodeOf(error: unknown): number {
-  const code = error instanceof SpillwayError ? error.code : undefined;
-  if (code === 'ERR_SPILLWAY_NO_WORKER' || code === 'ERR_SPILLWAY_WORKER') return 3;
-  return code === 'ERR_SPILLWAY_OPTION_RANGE' || code === 'ERR_SPILLWAY_CONFIG' ? 2 : 1;
 }
 
 class Service implements Controlled {
@@ -127,7 +122,7 @@ class Service implements Controlled {
       this.#signals.lead({
         end: (signal) => void this.#end(`got ${signal}`),
         endNow: () => void this.#endNow(),
-        reload: () => this.#quietly(this.reload({ together: false })),
+        reload: () => void this.reload({ together: false }).catch(() => {}),
         scaleBy: (by) => this.#quietly(this.scale({ by })),
         reopen: () => this.#quietly(this.reopen()),
       });
@@ -138,8 +133,10 @@ class Service implements Controlled {
     }
   }
 
+  /** Also while it ends. */
   async status(): Promise<ServiceStatus> {
-    const master = this.#running();
+    const master = this.#begun();
+    const status = await master.status();
     return {
       name: this.#plan.name,
       version: version(),
@@ -147,7 +144,12 @@ class Service implements Controlled {
       config: this.#plan.configFile ?? null,
       logs: this.#places.logs ?? null,
       droppedLines: this.#output.lostLines,
-      ...(await master.status()),
+      ...status,
+      uptime: Math.round(status.uptime),
+      workers: status.workers.map((worker) => ({
+        ...worker,
+        uptime: worker.uptime === null ? null : Math.round(worker.uptime),
+      })),
     };
   }
 
@@ -169,6 +171,11 @@ class Service implements Controlled {
       await master.reload({ together, ...(next ? { change: taken.change } : {}) });
       this.#plan = taken;
       return { reloaded: true, workers: this.#wanted, after: since(begin), needRestart };
+    } catch (error) {
+      // The master has told of its own part in the log.
+      if ((error as SpillwayError).code !== 'ERR_SPILLWAY_RELOAD')
+        this.#complain(error as Error, 'reload: failed, nothing has changed: ');
+      throw error;
     } finally {
       if (!this.#closing) this.#systemd.ready(this.#inAWord());
     }
@@ -208,6 +215,7 @@ class Service implements Controlled {
     return { from, to: wanted, after: since(begin) };
   }
 
+  /** Joins an end that is under way. */
   async stop(): Promise<StopResult> {
     const begin = performance.now();
     await this.#end('asked on the control socket');
@@ -225,7 +233,9 @@ class Service implements Controlled {
   async #serve(): Promise<void> {
     const begin = performance.now();
     const options = this.#plan.master;
-    this.#log.info(`${this.#plan.name}: starting ${counted(this.#wanted)} of ${this.#plan.program}`);
+    this.#log.info(
+      `${this.#plan.name}: starting ${counted(this.#wanted, 'worker')} of ${this.#plan.program}`,
+    );
     for (const note of this.#plan.notes) this.#log.info(note);
     const master = serve(options);
     this.#master = master;
@@ -243,7 +253,7 @@ class Service implements Controlled {
     }
     this.#log.info(
       { after: since(begin) },
-      `${this.#plan.name} is ready after ${aboutTime(since(begin))}: ${counted(this.#wanted)}, process ${process.pid}`,
+      `${this.#plan.name} is ready after ${aboutTime(since(begin))}: ${counted(this.#wanted, 'worker')}, process ${process.pid}`,
     );
     this.#systemd.ready(this.#inAWord());
     this.#daemon?.ready({
@@ -273,10 +283,10 @@ class Service implements Controlled {
 
   async #endNow(): Promise<void> {
     this.#log.warn('ends at once');
-    const late = setTimeout(() => process.exit(INTERRUPTED), AT_ONCE);
+    const late = setTimeout(() => exit(INTERRUPTED), AT_ONCE);
     await this.#master?.close({ timeout: 0 }).catch(() => {});
     clearTimeout(late);
-    process.exit(INTERRUPTED);
+    exit(INTERRUPTED);
   }
 
   /** The order counts: the socket file goes while the name is still ours. */
@@ -290,33 +300,33 @@ class Service implements Controlled {
     await this.#output.close(LAST_LINES);
   }
 
-  #running(): Master {
-    if (this.#master && !this.#closing) return this.#master;
-    if (this.#master && this.#closing) {
-      throw new SpillwayError('ERR_SPILLWAY_CONTROL', `'${this.#plan.name}' is ending`, {
-        hint: 'Wait until it has ended.',
-      });
-    }
+  #begun(): Master {
+    if (this.#master) return this.#master;
     throw new SpillwayError('ERR_SPILLWAY_CONTROL', `'${this.#plan.name}' is just starting`, {
       hint: 'Try again.',
     });
   }
 
-  /** What a signal has asked for has nobody to tell of a failure but the log; what the master logs itself is said once. */
-  #quietly(done: Promise<unknown>): void {
-    done.catch((error: Error) => {
-      if ((error as SpillwayError).code === 'ERR_SPILLWAY_RELOAD') return;
-      this.#log.error({ code: (error as SpillwayError).code }, error.message);
+  #running(): Master {
+    const master = this.#begun();
+    if (!this.#closing) return master;
+    throw new SpillwayError('ERR_SPILLWAY_CONTROL', `'${this.#plan.name}' is ending`, {
+      hint: 'Wait until it has ended.',
     });
   }
 
-  #inAWord(): string {
-    return `serving with ${counted(this.#wanted)}`;
+  /** What a signal has asked for has nobody to tell of a failure but the log. */
+  #quietly(done: Promise<unknown>): void {
+    done.catch((error: Error) => this.#complain(error));
   }
-}
 
-function counted(workers: number): string {
-  return workers === 1 ? '1 worker' : `${workers} workers`;
+  #complain(error: Error, what = ''): void {
+    this.#log.error({ code: (error as SpillwayError).code }, what + error.message);
+  }
+
+  #inAWord(): string {
+    return `serving with ${counted(this.#wanted, 'worker')}`;
+  }
 }
 
 function since(begin: number): number {

@@ -4,7 +4,7 @@ import { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { isatty, WriteStream } from 'node:tty';
 import { makeFolder } from '../../control/make-folder.js';
-import { SpillwayError, systemError } from '../../errors.js';
+import { systemError } from '../../errors.js';
 import type { Sink } from './destination.js';
 
 type Done = (error?: NodeJS.ErrnoException) => void;
@@ -176,15 +176,23 @@ export function ownOutput(fd: 1 | 2): Sink {
     }
     const stat = fstatSync(fd);
     if (stat.isFIFO()) {
-      const again = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
-      return new StreamSink(new Socket({ fd: again, readable: false, writable: true }));
+      return new StreamSink(new Socket({ fd: openedAgain(fd), readable: false, writable: true }));
     }
     if (stat.isSocket()) return new StreamSink(new Socket({ fd, readable: false, writable: true }));
     return new OwnFileSink(fd);
-  } catch (error) {
-    if (error instanceof SpillwayError) throw error;
+  } catch {
     // Closed, or its reader has gone already (ENXIO): the workers serve all the same.
     return NOWHERE;
+  }
+}
+
+/** The same pipe by an open file of our own; the one that others share where it belongs to another user (`sudo -u`). */
+function openedAgain(fd: 1 | 2): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENXIO') throw error;
+    return fd;
   }
 }
 

@@ -11,6 +11,7 @@ import { messageSender, onMessage } from './link.js';
 import { interceptListen } from './listen.js';
 import { Listeners } from './listeners.js';
 import { obtainer } from './obtain.js';
+import { drainOnSigterm } from './sigterm.js';
 import { publish } from './state.js';
 import { TicketKeys } from './tickets.js';
 import { refuseUnsharedUdp } from './udp.js';
@@ -30,6 +31,7 @@ export function begin({ slot, master, desk: name, hints, listeners: inherited }:
   const desk = new Desk(name, master);
   const listeners = new Listeners(inherited, send);
   const connections = new Connections();
+  connections.noteEvents();
   const tickets = new TicketKeys(desk);
   const drain = new Drain(listeners, connections, send);
   const obtain = obtainer(listeners, desk);
@@ -39,6 +41,7 @@ export function begin({ slot, master, desk: name, hints, listeners: inherited }:
     tickets.share(server);
   };
   onMessage('drain', (order) => drain.begin(order));
+  drainOnSigterm(drain);
   interceptListen({ listeners, obtain, send, draining, adopted });
   interceptClusterHandles(listeners, obtain, draining);
   refuseUnsharedUdp();

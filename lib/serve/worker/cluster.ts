@@ -14,6 +14,7 @@ import net from 'node:net';
 import { closingOnError, type Handle, type Listeners } from './listeners.js';
 import type { ListenRequest } from './matching.js';
 import type { Obtain } from './obtain.js';
+import { keepAlive } from './stand-in.js';
 
 type Create = (
   address: string | null,
@@ -42,8 +43,8 @@ export function interceptClusterHandles(listeners: Listeners, obtain: Obtain, dr
       const duplicate = listeners.duplicate(listener);
       if (!duplicate) return original(address, port, family, fd, flags);
       const handle = closingOnError(duplicate.fd, () => original(null, null, null, duplicate.fd));
-      if (typeof handle !== 'number')
-        listeners.occupy(listener, handle, { address: address ?? '::', ipv6Only });
+      if (typeof handle === 'number') listeners.leave(listener);
+      else listeners.occupy(listener, handle, { address: address ?? '::', ipv6Only });
       return handle;
     } catch (error) {
       const { errno } = error as NodeJS.ErrnoException;
@@ -58,5 +59,14 @@ export function disconnectCluster(): Promise<void> | undefined {
   // net loads it for every server that listens, so that this costs nothing.
   const cluster = process.getBuiltinModule('node:cluster') as unknown as Cluster;
   if (!cluster.isPrimary || Object.keys(cluster.workers ?? {}).length === 0) return undefined;
+  awaitSigterm();
   return new Promise((resolve) => cluster.disconnect(resolve));
+}
+
+/** The primary's own handles close with its workers: it would end before the SIGTERM that it has a handler for. */
+function awaitSigterm(): void {
+  // To listen where the program does not would take the signal's own effect away.
+  if (process.listenerCount('SIGTERM') === 0) return;
+  const holds = keepAlive();
+  process.once('SIGTERM', () => clearInterval(holds));
 }

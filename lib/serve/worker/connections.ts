@@ -7,25 +7,28 @@
  * thirds of a microsecond and its owner a listener that it did not add. (Not in that list: sockets that the program has
  * unref'ed. They are counted, but at the limit left to the end of the process.)
  *
- * What cannot be found out afterwards is noted when it happens, from the server's `emit` and not by listeners, since
- * Node behaves differently for a server that has a listener of 'upgrade', and programs count theirs:
- * the TLS socket of a raw one, the sessions of HTTP/2, and what an upgraded connection had asked for.
+ * What cannot be found out afterwards is noted when it happens: the TLS socket of a raw one, the sessions of HTTP/2, and
+ * what an upgraded connection had asked for. It is noted from `emit` and not by listeners, since Node behaves differently
+ * for a server that has a listener of 'upgrade', and programs count theirs; and from the one `emit` of all servers, since
+ * a program may pass connections on to one that does not listen itself (`server.emit('connection', socket)`).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Session } from 'node:http2';
-import type { Server, Socket } from 'node:net';
+import { Server, type Socket } from 'node:net';
 
 /** The parts of Node's classes that are used; they have been there since before Node 20. */
 export type OpenSocket = Socket & {
   /** Whose connection it is counted as. */
   _server?: Server;
   /** Whose requests it carries; another one than `_server` where a program passes connections on. */
-  server?: Server & { closeIdleConnections?(): void };
+  server?: IdleCloser;
   /** While HTTP/1 is spoken. */
   parser?: { incoming: IncomingMessage | null; socket?: unknown } | null;
   /** The response that is being written. */
   _httpMessage?: (ServerResponse & { _header?: string | null }) | null;
 };
+
+export type IdleCloser = Server & { closeIdleConnections?(): void };
 
 export type CountingServer = Server & {
   _connections: number;
@@ -33,36 +36,53 @@ export type CountingServer = Server & {
   _emitCloseIfDrained(): void;
 };
 
-export interface Upgrade {
-  request: IncomingMessage;
-  /** What had been sent on the connection before it was upgraded. */
-  written: number;
-}
+const WEBSOCKET = /\bwebsocket\b/i;
 
-const NOTED = new Set(['connection', 'secureConnection', 'session', 'upgrade']);
+/** The raw socket below one of TLS. */
+const rawOf = (socket: OpenSocket | undefined): OpenSocket | undefined =>
+  (socket as { _handle?: { _parentWrap?: OpenSocket } | null } | undefined)?._handle?._parentWrap;
 
 export class Connections {
   /** Those that listen, or have connections left. */
   readonly #servers = new Set<CountingServer>();
-  readonly #watched = new WeakSet<Server>();
   readonly #secure = new WeakMap<Socket, OpenSocket>();
-  readonly #upgrades = new WeakMap<Socket, Upgrade>();
+  /** What had been sent on the connection before it was upgraded; of WebSockets, and nothing more: there are many. */
+  readonly #webSockets = new WeakMap<Socket, number>();
   readonly #sessions = new Map<ServerHttp2Session, OpenSocket | undefined>();
   /** While an event is delivered: the socket that it brings. */
   #arriving: OpenSocket | undefined;
-  /** During a drain: what has to know of new sessions and upgrades. */
+  /** During a drain: what has to know of new sessions and WebSockets. */
   onSession?: (session: ServerHttp2Session, socket: OpenSocket | undefined) => void;
-  onUpgrade?: (socket: OpenSocket, upgrade: Upgrade) => void;
+  onWebSocket?: (socket: OpenSocket, written: number) => void;
+
+  /** To be called once, before the program runs. */
+  noteEvents(): void {
+    const connections = this;
+    const emit = Server.prototype.emit as (this: Server, ...args: unknown[]) => boolean;
+    // On the path of every request: some tens of nanoseconds. A program may emit events of these names that are its own.
+    function noting(this: Server, ...args: unknown[]): boolean {
+      switch (args[0]) {
+        case 'connection':
+        case 'secureConnection':
+          return connections.#arrive(args[0], args[1] as OpenSocket | undefined, () =>
+            emit.apply(this, args),
+          );
+        case 'session':
+          connections.#begin(args[1] as Partial<ServerHttp2Session> | undefined);
+          return emit.apply(this, args);
+        case 'upgrade':
+          return connections.#upgrade(args.slice(1), () => emit.apply(this, args));
+        default:
+          return emit.apply(this, args);
+      }
+    }
+    Object.defineProperty(Server.prototype, 'emit', { value: noting, writable: true, configurable: true });
+  }
 
   watch(server: Server): void {
     for (const each of this.#servers)
       if (!each.listening && each._connections === 0) this.#servers.delete(each);
     this.#servers.add(server as CountingServer);
-    // Only servers of TLS, HTTP/1 and HTTP/2 have events that are noted.
-    const speaks = 'setSecureContext' in server || 'setTimeout' in server;
-    if (!speaks || this.#watched.has(server)) return;
-    this.#watched.add(server);
-    this.#watchEvents(server);
   }
 
   get servers(): Iterable<CountingServer> {
@@ -89,39 +109,20 @@ export class Connections {
       .map((socket) => this.#secure.get(socket) ?? socket);
   }
 
-  upgradeOf(socket: Socket): Upgrade | undefined {
-    return this.#upgrades.get(socket);
+  /** What had been sent on the connection before it became a WebSocket; undefined for one that is none. */
+  webSocketSince(socket: Socket): number | undefined {
+    return this.#webSockets.get(socket);
   }
 
-  #watchEvents(server: Server): void {
-    const emit = server.emit as (this: Server, ...args: unknown[]) => boolean;
-    const connections = this;
-    // On the path of every request: some tens of nanoseconds.
-    function noting(this: Server, event: string, ...rest: unknown[]): boolean {
-      if (!NOTED.has(event)) return emit.call(this, event, ...rest);
-      return connections.#noting(event, rest, () => emit.call(this, event, ...rest));
-    }
-    Object.defineProperty(server, 'emit', { value: noting, writable: true, configurable: true });
+  /** Servers that have not got their listener from the master, and what they have, are the program's alone. */
+  #counts(socket: OpenSocket | undefined): boolean {
+    const raw = rawOf(socket) ?? socket;
+    return this.#servers.has(raw?._server as CountingServer);
   }
 
-  #noting(event: string, [first, second]: unknown[], deliver: () => boolean): boolean {
-    switch (event) {
-      case 'connection':
-      case 'secureConnection':
-        return this.#arrive(event, first as OpenSocket, deliver);
-      case 'session':
-        this.#begin(first as ServerHttp2Session);
-        return deliver();
-      case 'upgrade':
-        return this.#upgrade(first as IncomingMessage, second as OpenSocket, deliver);
-      default:
-        return deliver();
-    }
-  }
-
-  #arrive(event: string, socket: OpenSocket, deliver: () => boolean): boolean {
-    const raw = (socket as unknown as { _handle?: { _parentWrap?: Socket } })._handle?._parentWrap;
-    if (event === 'secureConnection' && raw) this.#secure.set(raw, socket);
+  #arrive(event: string, socket: OpenSocket | undefined, deliver: () => boolean): boolean {
+    const raw = event === 'secureConnection' ? rawOf(socket) : undefined;
+    if (raw && socket) this.#secure.set(raw, socket);
     const before = this.#arriving;
     this.#arriving = socket;
     try {
@@ -132,18 +133,23 @@ export class Connections {
   }
 
   /** Node emits 'session' while it delivers the connection that the session is of. */
-  #begin(session: ServerHttp2Session): void {
+  #begin(arrived: Partial<ServerHttp2Session> | undefined): void {
     const socket = this.#arriving;
+    if (!arrived?.goaway || !this.#counts(socket)) return;
+    const session = arrived as ServerHttp2Session;
     this.#sessions.set(session, socket);
     session.once('close', () => this.#sessions.delete(session));
     this.onSession?.(session, socket);
   }
 
-  #upgrade(request: IncomingMessage, socket: OpenSocket, deliver: () => boolean): boolean {
-    const upgrade = { request, written: socket.bytesWritten };
-    this.#upgrades.set(socket, upgrade);
+  #upgrade([request, upgraded]: unknown[], deliver: () => boolean): boolean {
+    const { headers } = (request ?? {}) as Partial<IncomingMessage>;
+    const socket = upgraded as OpenSocket | undefined;
+    if (!socket || !WEBSOCKET.test(headers?.upgrade ?? '') || !this.#counts(socket)) return deliver();
+    const written = socket.bytesWritten;
+    this.#webSockets.set(socket, written);
     const heard = deliver();
-    this.onUpgrade?.(socket, upgrade);
+    this.onWebSocket?.(socket, written);
     return heard;
   }
 }

@@ -7,9 +7,10 @@ const PATIENCE = 10_000;
 
 export class Desk {
   readonly #name: string;
-  readonly #master: number;
+  readonly #master: number | undefined;
 
-  constructor(name: string, master: number) {
+  /** @param master the process that alone is asked; undefined: whoever has that name. */
+  constructor(name: string, master: number | undefined) {
     this.#name = name;
     this.#master = master;
   }
@@ -21,11 +22,13 @@ export class Desk {
    */
   ask(question: Question): { answer: Answer; fd: number } {
     try {
-      const { reply, fd } = native().exchange(this.#name, Buffer.from(JSON.stringify(question)), PATIENCE);
+      const request = Buffer.from(JSON.stringify(question));
+      const { reply, fd } = native().exchange(this.#name, request, PATIENCE, this.#master);
       return { answer: JSON.parse(reply.toString()), fd };
     } catch (cause) {
       const { code = 'EPROTO', message } = cause as NodeJS.ErrnoException;
-      const text = `the master of this worker, process ${this.#master}, has not answered: ${message}`;
+      const who = this.#master === undefined ? '' : `, process ${this.#master},`;
+      const text = `the master of this worker${who} has not answered: ${message}`;
       throw Object.assign(new Error(text, { cause }), { code });
     }
   }

@@ -1,15 +1,21 @@
 /**
- * HTTP/1 during a drain: every response that has not begun says `Connection: close`, and Node closes the connection
- * behind it. A connection without a request is left alone, since its client may be sending one at this moment.
+ * HTTP/1 during a drain: the next response of each connection that begins says `Connection: close`, and Node closes the
+ * connection behind it. A connection without a request is left alone, since its client may be sending one at this moment.
  */
 import { subscribe } from 'node:diagnostics_channel';
-import type { ServerResponse } from 'node:http';
-import type { OpenSocket } from './connections.js';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IdleCloser, OpenSocket } from './connections.js';
 
 /** Milliseconds that a connection without a single byte has when the worker stops: its first request may be under way. */
 const FIRST_REQUEST = 1000;
 
 const KEEP_ALIVE = /\bkeep-alive\b/i;
+
+/** The response that each connection is to end with. */
+const lasts = new WeakMap<OpenSocket, ServerResponse>();
+
+/** Connections that have had a response more because a request's body was on its way. */
+const spared = new WeakSet<OpenSocket>();
 
 /**
  * Responses that are to come. The channel tells of every request of the process before the program sees it, whichever
@@ -18,10 +24,7 @@ const KEEP_ALIVE = /\bkeep-alive\b/i;
 export function closeAfterResponses(): void {
   subscribe('http.server.request.start', (message) => {
     const { response, socket } = message as { response: ServerResponse; socket: OpenSocket };
-    const current = socket._httpMessage;
-    // Behind one that has not begun: pipelined. Node would never answer it if the one before closed the connection.
-    if (current && current !== response) unmark(current);
-    mark(response);
+    makeLast(response, socket);
   });
 }
 
@@ -36,31 +39,43 @@ export function closeAfterResponse(socket: OpenSocket): void {
   const response = socket._httpMessage;
   if (!response) return;
   const last = !socket.parser?.incoming || socket.parser.incoming === response.req;
-  if (last) mark(response);
+  if (last) makeLast(response, socket);
   // The next one is in place when this event comes: Node's own listener was added before.
   else response.once('finish', () => closeAfterResponse(socket));
 }
 
-const marked = new WeakMap<ServerResponse, ServerResponse['writeHead']>();
-
-function mark(response: ServerResponse): void {
-  if (response.headersSent || !response.shouldKeepAlive || marked.has(response)) return;
-  response.shouldKeepAlive = false;
+/**
+ * From now on the connection ends with this response, unless another request has come when its head is written:
+ * pipelined ones Node would never answer if the one before closed the connection.
+ */
+function makeLast(response: ServerResponse, socket: OpenSocket): void {
+  if (lasts.get(socket) === response) return;
+  lasts.set(socket, response);
+  if (response.headersSent) return;
   const { writeHead } = response;
-  marked.set(response, writeHead);
-  // What the program itself says about the connection would count more: proxies copy such headers.
+  // Decided when it is called: others wrap it too, and what they have put around this one stays.
   response.writeHead = function (this: ServerResponse, ...args: unknown[]) {
+    const call = (args: unknown[]) => writeHead.apply(this, args as Parameters<typeof writeHead>);
+    // Ready before its turn: more requests may come until then.
+    const queued = socket._httpMessage !== response;
+    if (queued || lasts.get(socket) !== response || spares(socket, response.req)) return call(args);
+    response.shouldKeepAlive = false;
+    // What the program itself says about the connection would count more: proxies copy such headers.
     if (KEEP_ALIVE.test(String(this.getHeader('connection')))) this.setHeader('connection', 'close');
-    return writeHead.apply(this, args.map(withoutKeepAlive) as Parameters<typeof writeHead>);
+    return call(args.map(withoutKeepAlive));
   } as typeof writeHead;
 }
 
-function unmark(response: ServerResponse): void {
-  const writeHead = marked.get(response);
-  if (!writeHead || response.headersSent) return;
-  marked.delete(response);
-  response.writeHead = writeHead;
-  response.shouldKeepAlive = true;
+/**
+ * A client that is still sending the request's body would lose the response if the connection were closed now: what
+ * arrives afterwards is answered with a reset. So it stays, to the response after this one; only once, for a program
+ * that never reads its bodies answers all requests like that.
+ */
+function spares(socket: OpenSocket, { complete, headers }: IncomingMessage): boolean {
+  const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length']) > 0;
+  if (complete || !hasBody || spared.has(socket)) return false;
+  spared.add(socket);
+  return true;
 }
 
 /** The headers among the arguments of writeHead(): an object, names and values in turn, or pairs of them. */
@@ -79,11 +94,22 @@ function withoutKeepAlive(argument: unknown): unknown {
  * `server.close()`. That leaves those alone that have not had their first request; they have a moment for it.
  */
 export function closeIdle(open: () => OpenSocket[]): void {
-  const sweep = () => {
-    for (const server of new Set(open().map(({ server }) => server))) server?.closeIdleConnections?.();
+  const soon = new Set<IdleCloser>();
+  const sweep = (server: IdleCloser) => {
+    soon.delete(server);
+    server.closeIdleConnections?.();
   };
-  sweep();
-  subscribe('http.server.response.finish', () => setImmediate(sweep));
+  // Each sweep looks at all connections of the server, so that one is for all responses of a turn.
+  const sweepSoon = (server: IdleCloser) => {
+    if (!soon.has(server)) setImmediate(sweep, server);
+    soon.add(server);
+  };
+  for (const server of new Set(open().map(({ server }) => server))) if (server) sweep(server);
+  subscribe('http.server.response.finish', (message) => {
+    const { request, server } = message as { request: IncomingMessage; server: IdleCloser };
+    if (request.complete) sweepSoon(server);
+    else request.once('end', () => sweepSoon(server));
+  });
   setTimeout(() => {
     for (const socket of open()) if (speaksHttp1(socket) && socket.bytesRead === 0) socket.end();
   }, FIRST_REQUEST).unref();

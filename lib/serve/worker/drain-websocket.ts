@@ -10,7 +10,7 @@
  * piped into such a socket may be in the middle of a frame, so it is left alone.
  */
 import type { DrainReason } from '../protocol.js';
-import type { OpenSocket, Upgrade } from './connections.js';
+import type { OpenSocket } from './connections.js';
 
 /** Service Restart (the registry of RFC 6455, section 11.7): reconnect after a moment. Going Away: section 7.4.1. */
 const SERVICE_RESTART = 1012;
@@ -21,12 +21,12 @@ const LOOK_AGAIN = 50;
 
 const told = new WeakSet<OpenSocket>();
 
-/** Tells the client, as soon as its upgrade has been answered. */
-export function closeWebSocket(socket: OpenSocket, upgrade: Upgrade, reason: DrainReason): void {
-  if (told.has(socket) || !isWebSocket(upgrade) || isPipedInto(socket) || !socket.writable) return;
-  if (socket.bytesWritten === upgrade.written) {
+/** Tells the client, as soon as its upgrade has been answered: `written` is what had been sent before that. */
+export function closeWebSocket(socket: OpenSocket, written: number, reason: DrainReason): void {
+  if (told.has(socket) || isPipedInto(socket) || !socket.writable) return;
+  if (socket.bytesWritten === written) {
     // Nobody tells when the answer is written. It keeps nothing alive; the socket does.
-    setTimeout(() => closeWebSocket(socket, upgrade, reason), LOOK_AGAIN).unref();
+    setTimeout(() => closeWebSocket(socket, written, reason), LOOK_AGAIN).unref();
     return;
   }
   told.add(socket);
@@ -34,8 +34,6 @@ export function closeWebSocket(socket: OpenSocket, upgrade: Upgrade, reason: Dra
   // FIN and opcode 8, no mask, and two bytes: the code.
   socket.write(Buffer.from([0x88, 2, code >> 8, code & 0xff]));
 }
-
-const isWebSocket = ({ request }: Upgrade): boolean => /\bwebsocket\b/i.test(request.headers.upgrade ?? '');
 
 /** pipe() and pipeline() listen at the stream they write to. */
 const isPipedInto = (socket: OpenSocket): boolean => socket.listenerCount('unpipe') > 0;

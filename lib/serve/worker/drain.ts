@@ -6,7 +6,8 @@
  * typically when SIGTERM comes afterwards, and works as if nothing had happened: `server.close(callback)` is the first
  * close, without an error, and its callback comes when the last connection has ended.
  *
- * No timer here keeps the process alive. A program that ends by itself as soon as its servers are closed does so.
+ * A server that kept the process alive keeps it alive (stand-in.ts), so that the program's own SIGTERM handler runs, and
+ * closes it, as it would alone. No timer here does.
  */
 import { Server } from 'node:net';
 import { type DrainReason, fromWorker } from '../protocol.js';
@@ -17,12 +18,14 @@ import { closeSession } from './drain-http2.js';
 import { closeWebSocket } from './drain-websocket.js';
 import type { Send } from './link.js';
 import { type Handle, handleOf, type Listeners } from './listeners.js';
+import { standInFor, type TcpHandle } from './stand-in.js';
 
 /** Milliseconds between the FIN to those that are idle at the limit, or asked to end, and the end of everything. */
 const FAREWELL = 100;
 
 export interface DrainOrder {
   reason: DrainReason;
+  /** Milliseconds; may be infinite. */
   limit: number;
 }
 
@@ -39,6 +42,11 @@ export class Drain {
   #timer: NodeJS.Timeout | undefined;
   #end = Number.POSITIVE_INFINITY;
   #done = false;
+  #finished!: () => void;
+  /** Fulfilled when nothing is left. */
+  readonly finished = new Promise<void>((resolve) => {
+    this.#finished = resolve;
+  });
 
   constructor(listeners: Listeners, connections: Connections, send: Send) {
     this.#listeners = listeners;
@@ -82,14 +90,14 @@ export class Drain {
     closeAfterResponses();
     for (const socket of this.#connections.open()) {
       closeAfterResponse(socket);
-      const upgrade = this.#connections.upgradeOf(socket);
-      if (upgrade) closeWebSocket(socket, upgrade, reason);
+      const written = this.#connections.webSocketSince(socket);
+      if (written !== undefined) closeWebSocket(socket, written, reason);
     }
     for (const [session, socket] of this.#connections.sessions) closeSession(session, socket);
     // Of connections whose handshake or first request is under way.
     this.#connections.onSession = (session, socket) => process.nextTick(closeSession, session, socket);
-    this.#connections.onUpgrade = (socket, upgrade) =>
-      process.nextTick(closeWebSocket, socket, upgrade, this.#reason ?? reason);
+    this.#connections.onWebSocket = (socket, written) =>
+      process.nextTick(closeWebSocket, socket, written, this.#reason ?? reason);
     const cluster = disconnectCluster();
     if (cluster) this.#await(cluster);
     for (const handler of this.#handlers.splice(0)) this.#run(handler, reason);
@@ -152,29 +160,13 @@ export class Drain {
     this.#done = true;
     clearTimeout(this.#timer);
     this.#send(fromWorker({ event: 'drained' }));
+    this.#finished();
   }
 }
 
-/**
- * Closes the handle behind the server, and leaves in its place what a server of the program may still ask of one: its
- * address, and to be closed.
- */
+/** Closes the handle behind the server. A primary of `node:cluster` has taken it away from its server. */
 function stopAccepting(server: Server, handle: Handle): void {
-  const name = {};
-  handle.getsockname(name);
+  const standIn = handleOf(server) === handle ? standInFor(handle as TcpHandle) : undefined;
   handle.close();
-  // A primary of `node:cluster` has taken the handle away from its server.
-  if (handleOf(server) !== handle) return;
-  const standIn = {
-    getsockname(into: object) {
-      Object.assign(into, name);
-      return 0;
-    },
-    close: (callback?: () => void) => callback?.(),
-    ref() {},
-    unref() {},
-    hasRef: () => false,
-    fd: -1,
-  };
-  (server as unknown as { _handle: unknown })._handle = standIn;
+  if (standIn) (server as unknown as { _handle: Handle })._handle = standIn;
 }

@@ -20,3 +20,15 @@ export function onMessage<Event extends ToWorker['event']>(
     if (isOurs(message) && message.event === event) take(message as never, handle);
   });
 }
+
+/** When the channel has been closed, by either side. To listen for 'disconnect' would keep the process alive. */
+export function onDisconnect(take: () => void): void {
+  const { disconnect } = process;
+  if (!disconnect) return;
+  // Node itself calls it when the master's side is closed.
+  process.disconnect = function (this: NodeJS.Process) {
+    const { connected } = process;
+    disconnect.call(this);
+    if (connected) take();
+  };
+}

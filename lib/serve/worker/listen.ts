@@ -17,8 +17,9 @@
 import { addAbortListener } from 'node:events';
 import { isIP, Server } from 'node:net';
 import { fromWorker } from '../protocol.js';
+import { warnIfExposed } from './exposure.js';
 import type { Send } from './link.js';
-import { closingOnError, handleOf, type Listener, type Listeners } from './listeners.js';
+import { closingOnError, type Handle, handleOf, type Listener, type Listeners } from './listeners.js';
 import { knownAddresses, type ListenRequest, readRequest } from './matching.js';
 import { type Obtain, refusal } from './obtain.js';
 
@@ -112,19 +113,22 @@ export function interceptListen({ listeners, obtain, send, draining, adopted }: 
     { signal, callback, ...request }: ListenRequest,
   ): boolean {
     const duplicate = listeners.duplicate(listener);
-    if (!duplicate) {
-      listeners.drop(listener);
-      return false;
-    }
+    if (!duplicate) return false;
     const { fd, limit } = duplicate;
-    closingOnError(fd, () => original.call(server, { fd, ...(signal && { signal }) }, limit, callback));
-    const handle = handleOf(server);
+    let handle: Handle | null = null;
+    try {
+      closingOnError(fd, () => original.call(server, { fd, ...(signal && { signal }) }, limit, callback));
+      handle = handleOf(server);
+    } finally {
+      if (!handle) listeners.leave(listener);
+    }
     // Without one the server is about to emit the reason as an 'error'.
     if (!handle) return true;
     adopted(server);
     const [asked, more] = knownAddresses(request.host) ?? [];
     const address = asked && !more ? asked : listener.address;
     listeners.occupy(listener, handle, { address, ipv6Only: request.ipv6Only }, server);
+    warnIfExposed(listener, request.host);
     return true;
   }
 

@@ -1,8 +1,9 @@
 /**
  * The listeners of this process: what the worker inherited, and what the master has given since.
  *
- * A server always gets a duplicate. The descriptor itself stays open, so that a program can close its server and listen
- * again. The listener's handle is used the way `node:cluster` uses it (`_handle`, `onconnection`): its `close` is the one
+ * A server always gets a duplicate. The descriptor itself stays open: an inherited one as long as the process, so that a
+ * program can close its server and listen again; one that the master has given until its server is closed, so that the
+ * master knows who has what, and can end a port that nobody has. The listener's handle is used the way `node:cluster` uses it (`_handle`, `onconnection`): its `close` is the one
  * place that every way of closing a server goes through, and its `onconnection` makes a connection that the master hands
  * over indistinguishable from an accepted one.
  */
@@ -22,6 +23,10 @@ export interface Handle {
 
 /** One server at a time listens on it. */
 export interface Listener extends InheritedListener {
+  /** Under which number the master has given it; undefined: it was inherited. */
+  grant?: number;
+  /** Of one that was asked for as port 0: of which address, and as which of several. */
+  anyPort?: { address: string; nth: number };
   handle?: Handle;
   /** What the server that listens on it had asked for. */
   taken?: { address: string; ipv6Only: boolean };
@@ -32,7 +37,8 @@ export const handleOf = (server: Server): Handle | null =>
   (server as unknown as { _handle: Handle | null })._handle;
 
 export class Listeners {
-  readonly #all: Listener[];
+  /** Replaced and not changed: closing a server takes its listener out, also while others go through all of them. */
+  #all: readonly Listener[];
   readonly #send: Send;
 
   constructor(inherited: readonly InheritedListener[], send: Send) {
@@ -49,22 +55,28 @@ export class Listeners {
    * What the master has given. Undefined when it is one that a server of this process listens on already, under another
    * of its addresses.
    */
-  add(listener: InheritedListener): Listener | undefined {
+  add(listener: Listener): Listener | undefined {
     const known = this.#all.find(({ id }) => id === listener.id);
     if (known?.handle) {
-      closeSync(listener.fd);
+      this.#drop(listener);
       return undefined;
     }
-    if (known) this.drop(known);
-    const added = { ...listener };
-    this.#all.push(added);
-    return added;
+    if (known) this.#drop(known);
+    this.#all = [...this.#all, listener];
+    return listener;
   }
 
-  /** The master has taken it out of the group. Nobody listens on it. */
-  drop(listener: Listener): void {
-    this.#all.splice(this.#all.indexOf(listener), 1);
-    closeSync(listener.fd);
+  /** No server has come to listen on it: what the master has given goes back, what was inherited waits for another. */
+  leave(listener: Listener): void {
+    if (listener.grant !== undefined) this.#drop(listener);
+  }
+
+  /** The first number from this one on that none of the listeners on port 0 of that address has. */
+  freeNumber(address: string, from: number): number {
+    const taken = this.#all.flatMap(({ anyPort }) => (anyPort?.address === address ? [anyPort.nth] : []));
+    let number = from;
+    while (taken.includes(number)) number++;
+    return number;
   }
 
   /** One that nobody listens on and that serves the request, which has been resolved to these addresses. */
@@ -87,18 +99,20 @@ export class Listeners {
   /**
    * Another name for the listener, for whoever is going to listen on it, and the limit of its queue. The limit it has
    * now is the slot's, also after it was changed while the program ran. Undefined when the master has taken the
-   * listener out of the group: it must not come back beside its successor.
+   * listener out of the group: it must not come back beside its successor, and is here no more.
    */
-  duplicate({ fd }: Listener): { fd: number; limit: number } | undefined {
-    const duplicate: NativeSocket = new (native().Socket)('duplicate', fd);
+  duplicate(listener: Listener): { fd: number; limit: number } | undefined {
+    const duplicate: NativeSocket = new (native().Socket)('duplicate', listener.fd);
     const queue = duplicate.acceptQueue();
     if (queue) return { fd: duplicate.release(), limit: queue.limit };
     duplicate.close();
+    this.#drop(listener);
     return undefined;
   }
 
   /** From now on this handle is the listener's, until it is closed. */
   occupy(listener: Listener, handle: Handle, taken: NonNullable<Listener['taken']>, server?: Server): void {
+    const { id, grant } = listener;
     Object.assign(listener, { handle, taken, ...(server && { server }) });
     const close = handle.close;
     const release = () => {
@@ -106,13 +120,22 @@ export class Listeners {
       delete listener.handle;
       delete listener.taken;
       delete listener.server;
-      this.#send(fromWorker({ event: 'closed', id: listener.id }));
+      if (grant === undefined) this.#send(fromWorker({ event: 'closed', id }));
+      else this.#drop(listener);
     };
     handle.close = function (this: Handle, ...args) {
       release();
       return close.apply(this, args);
     };
-    this.#send(fromWorker({ event: 'listening', id: listener.id }));
+    this.#send(fromWorker({ event: 'listening', id, ...(grant !== undefined && { grant }) }));
+  }
+
+  /** Nobody listens on it, and nobody will; what the master has given it gets back. */
+  #drop(listener: Listener): void {
+    const { id, fd, grant } = listener;
+    this.#all = this.#all.filter((each) => each !== listener);
+    closeSync(fd);
+    if (grant !== undefined) this.#send(fromWorker({ event: 'closed', id, grant }));
   }
 
   /** Connections from a leaving sibling's queue come with a message, and go where accepted ones go. */

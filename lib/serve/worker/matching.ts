@@ -81,6 +81,16 @@ export function serves(listener: InheritedListener, address: string, ipv6Only: b
   return bound === '::' && (takesIpv4 || !isIPv4(asked));
 }
 
+/** Whether a program that asked for its own machine alone is served to all of them. */
+export function exposes({ address }: InheritedListener, host: string | undefined): boolean {
+  const bound = canonical(address);
+  const asked = host === undefined ? [] : (knownAddresses(host) ?? []);
+  const isLoopback = (each: string) => each === '::1' || (isIPv4(each) && each.startsWith('127.'));
+  return (
+    (bound === '::' || bound === '0.0.0.0') && asked.length > 0 && asked.map(canonical).every(isLoopback)
+  );
+}
+
 /** Whether plain Node could not have listened on both, on one port. */
 export function overlap(
   one: { address: string; ipv6Only: boolean },

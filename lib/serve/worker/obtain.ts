@@ -1,5 +1,5 @@
 /** Finds the listener for a request: one that is here, or one that the master opens. */
-import type { Answer, InheritedListener } from '../protocol.js';
+import type { Answer } from '../protocol.js';
 import type { Desk } from './desk.js';
 import type { Listener, Listeners } from './listeners.js';
 import type { ListenRequest } from './matching.js';
@@ -15,24 +15,26 @@ export type Obtain = (request: ListenRequest, addresses: readonly string[]) => L
 const NO_IPV6 = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL']);
 
 export function obtainer(listeners: Listeners, desk: Desk): Obtain {
-  /** How many listeners on port 0 have been asked for, by address: every worker's first gets the same port. */
-  const anyPort = new Map<string, number>();
-
-  function ask({ port, ipv6Only }: ListenRequest, address: string): Listener {
-    const nth = port === 0 ? (anyPort.get(address) ?? 0) : 0;
-    if (port === 0) anyPort.set(address, nth + 1);
+  /** @param from the first number that may tell a listener on port 0 from the others. */
+  function ask(request: ListenRequest, address: string, from = 0): Listener {
+    const { port, ipv6Only } = request;
+    const nth = port === 0 ? listeners.freeNumber(address, from) : 0;
     const family = address.includes(':') ? 6 : 4;
     const { answer, fd } = askDesk({ ask: 'listener', address, family, port, v6Only: ipv6Only, nth });
     if ('listener' in answer && fd >= 0) {
-      const added = listeners.add({ ...answer.listener, fd } as InheritedListener);
+      const anyPort = port === 0 && { anyPort: { address, nth } };
+      const added = listeners.add({ ...answer.listener, fd, grant: answer.grant, ...anyPort });
       if (added) return added;
+      // The program had closed this port and listens on it again by its number.
+      if (port === 0) return ask(request, address, nth + 1);
       throw refusal('EADDRINUSE', address, port);
     }
     if (!('error' in answer)) throw refusal('EPROTO', address, port, 'the master has sent no listener');
-    const { code, message, errno, syscall } = answer.error;
+    const { code, message, errno, syscall, advice } = answer.error;
     // What the kernel said reads as in any other program; the master's own words are the cause.
     const known = systemText(code);
     const error = refusal(code, address, port, known ?? message, syscall);
+    if (advice !== undefined) error.message += ` (${advice})`;
     throw Object.assign(error, errno !== undefined && { errno }, known && { cause: message });
   }
 

@@ -1,4 +1,5 @@
 // A server that can be told to misbehave, over HTTP. Arguments: `ready=ms` says that it is ready so long after it listens,
+// and `later=ms` so much later for every slot before its own,
 // `fail-if=FILE` throws at its start if that file exists, `exit-after=ms` ends by itself.
 import { execSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -34,6 +35,7 @@ const server = createServer((request, response) => {
   );
 });
 server.listen(Number(process.env.PORT ?? options.port), '127.0.0.1', () => {
-  if (options.ready) setTimeout(() => process.send('ready'), Number(options.ready));
+  const later = Number(process.env.SPILLWAY_SLOT) * Number(options.later ?? 0);
+  if (options.ready) setTimeout(() => process.send('ready'), Number(options.ready) + later);
   if (options['exit-after']) setTimeout(() => process.exit(9), Number(options['exit-after']));
 });
