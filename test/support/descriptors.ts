@@ -11,6 +11,8 @@ export class Limits {
     const set = (limit: string) => `prlimit --pid ${process.pid} --nofile=${limit}`;
     const script = `before=$(${set('').replace('=', '')} -o SOFT --noheadings --raw); read l; ${set('3:')}; read r; ${set('$before:')}`;
     this.#helper = spawn('sh', ['-c', script], { stdio: ['pipe', 'inherit', 'inherit'] });
+    // It ends after its second line, perhaps before it is told to.
+    this.#helper.stdin?.on('error', () => {});
   }
 
   lower(): Promise<unknown> {

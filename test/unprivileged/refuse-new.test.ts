@@ -20,7 +20,7 @@ const PLACES = [
   { at: '::1', to: ['::1'] },
   { at: '::', to: ['::1', '127.0.0.1'] },
 ];
-const ROUNDS = 20;
+const ROUNDS = 10;
 const CLIENTS_AT_ONCE = 8;
 
 const cleanUps: (() => unknown)[] = [];
