@@ -31,9 +31,12 @@ spillway_slot slot_row(const Napi::Object &object) {
 }
 
 // Counters as doubles: exact up to 2^53, which a connection per nanosecond reaches after a hundred days.
-template <typename Row> Napi::Float64Array as_doubles(Napi::Env env, const Row *rows, std::size_t count) {
+template <typename Row> Napi::Value as_doubles(Napi::Env env, const Row *rows, std::size_t count) {
   constexpr std::size_t words = sizeof(Row) / sizeof(std::uint64_t);
   auto array = Napi::Float64Array::New(env, count * words);
+  // A worker thread that is being terminated gets no memory for new values any more.
+  if (array.IsEmpty() || array.Data() == nullptr)
+    return env.Undefined();
   auto *from = reinterpret_cast<const std::uint64_t *>(rows);
   for (std::size_t index = 0; index < count * words; index++)
     array[index] = static_cast<double>(from[index]);
@@ -173,6 +176,9 @@ Napi::Value SelectorBinding::readings(const Napi::CallbackInfo &info) {
   constexpr std::size_t words = sizeof(spillway_reading) / sizeof(std::uint32_t);
   auto &rows = result.value();
   auto array = Napi::Uint32Array::New(info.Env(), rows.size() * words);
+  // As above.
+  if (array.IsEmpty() || array.Data() == nullptr)
+    return info.Env().Undefined();
   auto *from = reinterpret_cast<const std::uint32_t *>(rows.data());
   std::copy(from, from + rows.size() * words, array.Data());
   return array;
