@@ -5,21 +5,11 @@
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
 
+#include "arguments.h"
 #include "errors.h"
 #include "socket.h"
 
 namespace spillway {
-namespace {
-
-int number(const Napi::CallbackInfo &info, std::size_t index) {
-  return info[index].As<Napi::Number>().Int32Value();
-}
-
-std::string text(const Napi::CallbackInfo &info, std::size_t index) {
-  return info[index].As<Napi::String>().Utf8Value();
-}
-
-} // namespace
 
 Napi::Function SocketBinding::define(Napi::Env env) {
   return DefineClass(env, "Socket",

@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "unix_socket_binding.h"
 
+#include "arguments.h"
 #include "errors.h"
 #include "unix_socket.h"
 
 namespace spillway {
-namespace {
-
-int number(const Napi::CallbackInfo &info, std::size_t index) {
-  return info[index].As<Napi::Number>().Int32Value();
-}
-
-std::string text(const Napi::CallbackInfo &info, std::size_t index) {
-  return info[index].As<Napi::String>().Utf8Value();
-}
-
-} // namespace
 
 Napi::Value peer_credentials(const Napi::CallbackInfo &info) {
   auto env = info.Env();

@@ -38,8 +38,10 @@ function checkPlatform() {
     });
   }
   const [major, minor] = process.versions.node.split('.').map(Number);
-  if (major < 20 || (major === 20 && minor < 19)) {
-    throw new StepError(`Node ${process.versions.node} is too old: Spillway needs 20.19 or newer`, {
+  // As "engines" in package.json says: from there on Node can require() ES modules, as a worker's preload does.
+  const suffices = (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22;
+  if (!suffices) {
+    throw new StepError(`Node ${process.versions.node} does not do: Spillway needs 20.19, 22.12 or newer`, {
       hint: 'Install a newer Node (https://nodejs.org) and start again.',
     });
   }

@@ -14,6 +14,7 @@ import {
 import { connect, type Socket } from 'node:net';
 import { SpillwayError, systemError } from '../errors.js';
 import { native } from '../native.js';
+import { descriptorOf } from '../serve/descriptor.js';
 import { claimFolder, lockPath, socketPath } from './names.js';
 
 /** Each further attempt takes another master that ended just then. */
@@ -168,7 +169,5 @@ async function ownerAt(path: string, name: string): Promise<{ pid: number | unde
 
 /** Who is at the other end of a connected Unix socket, as the kernel noted at its connect() or listen(). */
 export function peerOf(socket: Socket): Peer {
-  // Node gives the descriptor of a socket in no other way.
-  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
-  return native().peerCredentials(fd);
+  return native().peerCredentials(descriptorOf(socket));
 }

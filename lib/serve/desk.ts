@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { native } from '../native.js';
+import { descriptorOf } from './descriptor.js';
 import type { Answer, Question } from './protocol.js';
 import { readQuestion } from './question.js';
 
@@ -130,9 +131,4 @@ export class Desk {
     }
     return this.#answer(question, pid);
   }
-}
-
-/** Node has no name for it; −1 when the socket has been closed. */
-function descriptorOf(socket: Socket): number {
-  return (socket as unknown as { _handle?: { fd: number } })._handle?.fd ?? -1;
 }

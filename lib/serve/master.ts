@@ -31,7 +31,7 @@ const QUEUE_LOOK = 5;
 const HANDSHAKE_LIMIT = 1500;
 
 export interface MasterEvents {
-  /** All workers are ready. */
+  /** Every worker is ready or has failed for good. */
   ready: [];
   /** Workers and ports are gone. */
   close: [];
@@ -141,14 +141,13 @@ export class Master extends EventEmitter<MasterEvents> {
       (error) => this.#report(error),
     );
     this.#keys = new TicketKeys(plan.ticketKeyRotation, (keys) => {
-      for (const worker of this.workers)
-        (worker as WorkerProcess).tell(toWorker({ event: 'ticketKeys', keys }));
+      for (const worker of this.#processes) worker.tell(toWorker({ event: 'ticketKeys', keys }));
     });
     this.#answers = new Answers(
       {
         plan: () => this.#plan,
         slots: () => this.#slots,
-        workers: () => this.workers as readonly WorkerProcess[],
+        workers: () => this.#processes,
         assertOpen: () => this.#assertOpen(),
         isEnding: () => this.#closing !== undefined,
         report: (error) => this.#report(error),
@@ -201,7 +200,7 @@ export class Master extends EventEmitter<MasterEvents> {
 
   /** Living processes by slot, successors and those that finish what they have included. */
   get workers(): readonly Worker[] {
-    return [...this.#slots, ...this.#retired].flatMap(({ workers }) => workers);
+    return this.#processes;
   }
 
   /** The socket groups of all ports, the declared ones first. */
@@ -305,8 +304,8 @@ export class Master extends EventEmitter<MasterEvents> {
   }
 
   /**
-   * Ends gracefully: new connections are refused (below `ebpf` as few as possible get in), what is queued is accepted,
-   * workers finish what they have. Called again it may only become quicker; with `timeout: 0`, then or at once, all are killed.
+   * Ends gracefully: nobody new is let in (below `ebpf` requests are dropped until the port is closed), what is queued is
+   * accepted, workers finish what they have. Called again it may only become quicker; with `timeout: 0`, then or at once, all are killed.
    *
    * @param options.timeout milliseconds for all of it, 0 to 2147483647; default `drainTimeout` + `killTimeout`.
    * @throws {SpillwayError} `ERR_SPILLWAY_WORKER` when a worker cannot be ended, because this process has given up the
@@ -325,15 +324,14 @@ export class Master extends EventEmitter<MasterEvents> {
     const drain = timeout === undefined ? drainTimeout : timeout - kill;
     if (!this.#closing) this.#close({ drain, kill });
     else if (timeout !== undefined) this.#quicken({ drain, kill });
-    if (timeout === 0) for (const slot of [...this.#slots, ...this.#retired]) slot.hurry();
+    if (timeout === 0) for (const slot of this.#allSlots) slot.hurry();
     return this.#closing as Promise<void>;
   }
 
   /** What there is to know at this moment. */
   async status(): Promise<MasterStatus> {
-    const workers = this.workers as readonly WorkerProcess[];
-    const usage = await usageOf(workers.map(({ pid }) => pid));
-    const rows = [...this.#slots, ...this.#retired].flatMap((slot) => {
+    const usage = await usageOf(this.#processes.map(({ pid }) => pid));
+    const rows = this.#allSlots.flatMap((slot) => {
       const living = slot.workers.filter(({ state }) => state !== 'exited');
       return living.length === 0 && !this.#retired.has(slot)
         ? [slotStatus(slot)]
@@ -349,9 +347,18 @@ export class Master extends EventEmitter<MasterEvents> {
     };
   }
 
+  /** Those that have been scaled away included, as long as somebody is there. */
+  get #allSlots(): Slot[] {
+    return [...this.#slots, ...this.#retired];
+  }
+
+  get #processes(): WorkerProcess[] {
+    return this.#allSlots.flatMap(({ workers }) => workers);
+  }
+
   async #open(): Promise<void> {
     this.#desk = await Desk.open(
-      (pid) => this.workers.some((worker) => worker.pid === pid),
+      (pid) => this.#processes.some((worker) => worker.pid === pid),
       (question, pid) => this.#answers.answer(question, pid),
     );
     this.#assertOpen();
@@ -400,7 +407,7 @@ export class Master extends EventEmitter<MasterEvents> {
       stuckAfter,
       // A debugger may hold a worker as long as it likes.
       hangTimeout: isDebugged(this.#plan) ? 0 : hangTimeout,
-      workers: () => (this.workers as readonly WorkerProcess[]).filter(({ isReady }) => isReady),
+      workers: () => this.#processes.filter(({ isReady }) => isReady),
       hasQueue: (worker) => [...this.#ports].some((port) => port.queuedAt(worker.slot) > 0),
       changed: (worker, stuck, why) => {
         this.#agree();
@@ -695,7 +702,7 @@ export class Master extends EventEmitter<MasterEvents> {
     const begun = performance.now();
     this.#memory?.close();
     await this.#opening.catch(() => {});
-    const slots = [...this.#slots, ...this.#retired];
+    const slots = this.#allSlots;
     let ends: PromiseSettledResult<void>[] = [];
     try {
       if (drain > 0 && this.#proven) await this.#emptyQueues(drain);
@@ -707,29 +714,33 @@ export class Master extends EventEmitter<MasterEvents> {
       const quiet = Promise.all(slots.flatMap(({ workers }) => workers.map((worker) => worker.quiet())));
       await Promise.race([retiring, quiet]);
       await Promise.allSettled(this.#leaving);
-      this.#overflow.close();
-      this.#ports.close();
+      this.#closePorts();
       ends = await retiring;
     } finally {
       this.#health?.close();
-      this.#overflow.close();
       this.#keys.close();
       this.#answers.close();
       this.#handover.close();
       // From here on nothing can be steered; a worker that cannot be ended may still speak.
       for (const slot of slots) for (const worker of slot.workers) worker.removeAllListeners('state');
       this.#desk?.close();
-      this.#ports.close();
+      this.#closePorts();
     }
     const failed = ends.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
+  }
+
+  /** With whoever looks at their counters. */
+  #closePorts(): void {
+    this.#overflow.close();
+    this.#ports.close();
   }
 
   /** The end has begun with more patience. */
   #quicken(patience: Patience): void {
     this.#quickest = patience;
     // Those that have not been told yet will be, with this patience.
-    for (const worker of this.workers as readonly WorkerProcess[]) {
+    for (const worker of this.#processes) {
       if (worker.state === 'draining') worker.end('stop', patience).catch(() => {});
     }
   }

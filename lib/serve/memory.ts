@@ -1,6 +1,7 @@
 /** Has workers replaced that take too much memory. */
 import type { Timing } from './options.js';
 import { usageOf } from './process-usage.js';
+import { grownDelay } from './restarts.js';
 import type { WorkerProcess } from './worker-process.js';
 
 /** Milliseconds between looks. */
@@ -48,14 +49,13 @@ export class MemoryWatch {
   }
 
   async #deal(worker: WorkerProcess, memory: number): Promise<void> {
-    const { restartDelay, maxRestartDelay } = this.#options.timing;
+    const { timing } = this.#options;
     const age = performance.now() - (worker.readyAt ?? performance.now());
     const quick = this.#quick.get(worker.slot) ?? 0;
-    const grace = quick === 0 ? 0 : Math.min(maxRestartDelay, restartDelay * 2 ** Math.min(quick, 31));
-    if (age < grace) return;
+    if (quick > 0 && age < grownDelay(quick, timing)) return;
     this.#busy.add(worker);
     const replaced = await this.#options.replace(worker, memory);
     this.#busy.delete(worker);
-    if (replaced) this.#quick.set(worker.slot, age < maxRestartDelay ? quick + 1 : 0);
+    if (replaced) this.#quick.set(worker.slot, age < timing.maxRestartDelay ? quick + 1 : 0);
   }
 }

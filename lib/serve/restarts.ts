@@ -14,7 +14,14 @@ export function afterEnd(failures: number, uptime: number | undefined, timing: R
   if (uptime !== undefined && uptime >= timing.minUptime) return { failures: 0, delay: 0 };
   const inRow = failures + 1;
   if (inRow > timing.maxRestarts) return { failures: inRow, giveUp: true };
+  return { failures: inRow, delay: grownDelay(inRow - 1, timing) };
+}
+
+/** The restart delay in milliseconds, doubled so many times, up to the longest. */
+export function grownDelay(
+  times: number,
+  { restartDelay, maxRestartDelay }: Pick<Timing, 'restartDelay' | 'maxRestartDelay'>,
+): number {
   // A factor above 2^31 would only meet the largest delay again.
-  const delay = Math.min(timing.maxRestartDelay, timing.restartDelay * 2 ** Math.min(inRow - 1, 31));
-  return { failures: inRow, delay };
+  return Math.min(maxRestartDelay, restartDelay * 2 ** Math.min(times, 31));
 }

@@ -8,7 +8,7 @@ import { SpillwayError } from '../errors.js';
 import { type NativeSocket, native } from '../native.js';
 import type { Handover } from './handover.js';
 import type { Plan } from './options.js';
-import { Port, type PortRequest, type Staff } from './port.js';
+import { Port, type PortRequest } from './port.js';
 import type { InheritedListener, Question } from './protocol.js';
 
 export type ListenerQuestion = Extract<Question, { ask: 'listener' }>;
@@ -128,11 +128,6 @@ export class ServicePorts {
       asked.port.close();
       this.#handover.endOf(asked.port.id);
     }
-  }
-
-  /** Makes all slots agree with the workers. */
-  agree(staff: Staff): void {
-    for (const port of this) port.agree(staff);
   }
 
   close(): void {

@@ -12,13 +12,13 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { OpenOptions, SocketGroup } from '../../lib/group/group.js';
 import { packageRoot } from '../../lib/native.js';
 import { targetOf } from '../support/clients.js';
 import { named } from '../support/named.js';
 import { ownNetwork, setKernelParameter } from '../support/network.js';
-import { Puppet } from '../support/puppet.js';
+import { type Puppet, usePuppet } from '../support/puppet.js';
 import { queues, sum, useScene } from '../support/scene.js';
 import { testing } from '../support/testing.js';
 import { until } from '../support/until.js';
@@ -27,12 +27,9 @@ ownNetwork();
 const scene = useScene();
 let puppet: Puppet;
 
-beforeAll(async () => {
-  puppet = await Puppet.start();
+usePuppet((started) => {
+  puppet = started;
 });
-afterAll(() => puppet.close());
-// SYN cookies when a listener has more half-open requests than its backlog: the kernel's default.
-beforeEach(() => setKernelParameter('net.ipv4.tcp_syncookies', 1));
 
 /** A hundred clients in a row get no answer: a program that named one member among many would not stay hidden. */
 function expectSilence(to: Parameters<typeof scene.connect>[0]): void {

@@ -11,11 +11,11 @@
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { SocketGroup } from '../../lib/group/group.js';
 import { named } from '../support/named.js';
 import { ownNetwork, setKernelParameter } from '../support/network.js';
-import { Puppet, type PuppetClient } from '../support/puppet.js';
+import { type Puppet, type PuppetClient, usePuppet } from '../support/puppet.js';
 import { onlySlot, queues, READ_BY, sum, taken, useScene } from '../support/scene.js';
 import { testing } from '../support/testing.js';
 import { until } from '../support/until.js';
@@ -24,12 +24,9 @@ ownNetwork();
 const scene = useScene();
 let puppet: Puppet;
 
-beforeAll(async () => {
-  puppet = await Puppet.start();
+usePuppet((started) => {
+  puppet = started;
 });
-afterAll(() => puppet.close());
-// SYN cookies when a listener has more half-open requests than its backlog: the kernel's default.
-beforeEach(() => setKernelParameter('net.ipv4.tcp_syncookies', 1));
 
 const halfOpen = (group: SocketGroup) => group.stats().sockets.map((socket) => socket.halfOpen!);
 const none = { first: 0, redirected: 0, dropped: 0, reset: 0, failed: 0 };

@@ -15,6 +15,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { CLI, freePort, Run } from '../support/cli.js';
 import { named } from '../support/named.js';
 import {
+  app,
   call,
   complains,
   ending,
@@ -29,7 +30,6 @@ import {
 import { gone } from '../support/serving.js';
 import { until } from '../support/until.js';
 
-const app = () => join(here.folder, 'app.mjs');
 const socketPath = () => join(here.sockets, 'app.sock');
 const isRoot = process.getuid?.() === 0;
 

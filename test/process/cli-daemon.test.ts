@@ -3,11 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { freePort } from '../support/cli.js';
-import { ask, call, ending, file, here, run, sockets, status } from '../support/service.js';
+import { app, ask, call, ending, file, here, run, sockets, status } from '../support/service.js';
 import { gone, status as processStatus } from '../support/serving.js';
 import { until } from '../support/until.js';
-
-const app = () => join(here.folder, 'app.mjs');
 
 afterEach(async () => {
   if (sockets().length > 0) await call('stop');

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { CLI, freePort, Run } from '../support/cli.js';
 import {
+  app,
   ask,
   call,
   complains,
@@ -19,7 +20,6 @@ import {
 } from '../support/service.js';
 import { until } from '../support/until.js';
 
-const app = () => join(here.folder, 'app.mjs');
 const service = async (...args: string[]) => {
   const port = await freePort();
   return { port, master: await started([app(), '-p', String(port), ...args]) };

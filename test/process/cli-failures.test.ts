@@ -1,11 +1,11 @@
 /** Starts that fail: a message that helps, the right exit code, and nothing left. */
 import { readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { CLI, descendants, freePort, Run } from '../support/cli.js';
 import { named } from '../support/named.js';
 import {
+  app,
   call,
   complains,
   ending,
@@ -202,7 +202,7 @@ test('a port that somebody else holds: exit code 1, and the name is free again',
   await new Promise((resolve) => holder.once('listening', resolve));
   const { port } = holder.address() as { port: number };
   try {
-    const result = await call('start', join(here.folder, 'app.mjs'), '-p', String(port));
+    const result = await call('start', app(), '-p', String(port));
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(new RegExp(`^spillway: .*:${port}`, 'm'));
     expect(result.stderr).toContain('ERR_SPILLWAY_ADDRESS_IN_USE');
@@ -214,8 +214,8 @@ test('a port that somebody else holds: exit code 1, and the name is free again',
 
 test('a second master of the same name is told the process of the first, which goes on', async () => {
   const port = String(await freePort());
-  const first = await started([join(here.folder, 'app.mjs'), '-p', port]);
-  const second = await call('start', join(here.folder, 'app.mjs'), '-p', String(await freePort()));
+  const first = await started([app(), '-p', port]);
+  const second = await call('start', app(), '-p', String(await freePort()));
   expect(second.code).toBe(1);
   expect(second.stderr).toContain(`a master named 'app' runs already: process ${first.pid}`);
   expect(second.stderr).toContain('ERR_SPILLWAY_NAME_TAKEN');
@@ -224,9 +224,7 @@ test('a second master of the same name is told the process of the first, which g
 
 test('of several starts of the same name at once exactly one wins', async () => {
   const runs = await Promise.all(
-    [1, 2, 3, 4].map(async () =>
-      run(['start', join(here.folder, 'app.mjs'), '-p', String(await freePort())]),
-    ),
+    [1, 2, 3, 4].map(async () => run(['start', app(), '-p', String(await freePort())])),
   );
   const losers = await Promise.all(
     runs.map((each) =>

@@ -9,6 +9,7 @@ import { expect, test } from 'vitest';
 import { hasCapability } from '../../lib/group/capability.js';
 import { CLI, freePort, Run } from '../support/cli.js';
 import {
+  app,
   ask,
   call,
   complains,
@@ -20,8 +21,6 @@ import {
   status,
 } from '../support/service.js';
 import { until } from '../support/until.js';
-
-const app = () => join(here.folder, 'app.mjs');
 
 test('every line has the slot in front, long ones come in parts, the last needs no newline', async () => {
   const port = await freePort();

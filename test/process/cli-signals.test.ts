@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { CLI, descendants, freePort, inTerminal } from '../support/cli.js';
 import { seededRandom } from '../support/random.js';
 import {
+  app,
   ask,
   call,
   complains,
@@ -20,8 +21,6 @@ import {
 } from '../support/service.js';
 import { gone } from '../support/serving.js';
 import { until } from '../support/until.js';
-
-const app = () => join(here.folder, 'app.mjs');
 
 test.each(['SIGTERM', 'SIGINT'] as const)(
   '%s ends it gracefully: an answer under way arrives',

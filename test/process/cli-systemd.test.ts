@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort, Run } from '../support/cli.js';
-import { ask, call, here, started } from '../support/service.js';
+import { app, ask, call, here, started } from '../support/service.js';
 import { until } from '../support/until.js';
 
 /** Prints every datagram as one line of JSON, as systemd would get it. */
@@ -39,7 +39,7 @@ test.each(['a path', 'an abstract name'])(
     const path = kind === 'a path' ? join(here.folder, 'notify') : `@spillway-test-${process.pid}`;
     const systemd = await receiver(path);
     const port = await freePort();
-    const service = await started([join(here.folder, 'app.mjs'), '-p', String(port)], {
+    const service = await started([app(), '-p', String(port)], {
       NOTIFY_SOCKET: path,
       WATCHDOG_USEC: '100000',
     });
@@ -74,7 +74,7 @@ test.each(['a path', 'an abstract name'])(
 test('a watchdog of another process is left alone', async () => {
   const path = join(here.folder, 'notify');
   const systemd = await receiver(path);
-  const service = await started([join(here.folder, 'app.mjs'), '-p', String(await freePort())], {
+  const service = await started([app(), '-p', String(await freePort())], {
     NOTIFY_SOCKET: path,
     WATCHDOG_USEC: '20000',
     WATCHDOG_PID: '1',

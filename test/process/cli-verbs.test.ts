@@ -2,13 +2,13 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort, undescribed } from '../support/cli.js';
-import { ask, call, endsBy, file, here, sockets, started, status } from '../support/service.js';
+import { app, ask, call, endsBy, file, here, sockets, started, status } from '../support/service.js';
 import { gone } from '../support/serving.js';
 import { until } from '../support/until.js';
 
 async function service(...args: string[]) {
   const port = await freePort();
-  return { port, service: await started([join(here.folder, 'app.mjs'), '-p', String(port), ...args]) };
+  return { port, service: await started([app(), '-p', String(port), ...args]) };
 }
 
 test('status, reload, scale, restart and stop, each as a person and as a program reads it', async () => {

@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, beforeEach } from 'vitest';
+import { setKernelParameter } from './network.js';
 import { until } from './until.js';
 
 export type Flag = 'SYN' | 'ACK' | 'FIN' | 'RST';
@@ -208,4 +210,16 @@ export class PuppetClient {
   async #send(flags: Flag[], text: string): Promise<void> {
     await this.#puppet.order({ do: 'send', client: this.name, flags, text });
   }
+}
+
+/** A puppet for all tests of the file, and SYN cookies as the kernel's default has them. */
+export function usePuppet(started: (puppet: Puppet) => void): void {
+  let puppet: Puppet;
+  beforeAll(async () => {
+    puppet = await Puppet.start();
+    started(puppet);
+  });
+  afterAll(() => puppet.close());
+  // When a listener has more half-open requests than its backlog.
+  beforeEach(() => setKernelParameter('net.ipv4.tcp_syncookies', 1));
 }

@@ -56,6 +56,11 @@ export function file(name: string, text: string): string {
   return path;
 }
 
+/** The path of APP in the test's folder. */
+export function app(): string {
+  return join(here.folder, 'app.mjs');
+}
+
 export function environment(): NodeJS.ProcessEnv {
   return { XDG_RUNTIME_DIR: here.runtime, XDG_STATE_HOME: here.state, WEB_CONCURRENCY: '1' };
 }
