@@ -1,7 +1,8 @@
 {
   "variables": {
     # The published package comes without these sources ("files" in package.json).
-    "spillway_testing%": "<!(node -p \"Number(fs.existsSync('native/testing'))\")"
+    "spillway_testing%": "<!(node -p \"Number(fs.existsSync('native/testing'))\")",
+    "spillway_bench%": "<!(node -p \"Number(fs.existsSync('bench/native'))\")"
   },
   "target_defaults": {
     "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
@@ -66,6 +67,26 @@
             "native/testing/network.cc",
             "native/testing/peers.cc"
           ]
+        }
+      ]
+    }],
+    ["spillway_bench==1", {
+      "targets": [
+        {
+          "target_name": "spillway-bench-load",
+          "type": "executable",
+          "sources": [
+            "bench/native/answer.cc",
+            "bench/native/engine.cc",
+            "bench/native/load.cc",
+            "bench/native/machine.cc",
+            "bench/native/plan.cc"
+          ]
+        },
+        {
+          "target_name": "spillway-bench-delay",
+          "type": "executable",
+          "sources": ["bench/native/delay.cc", "bench/native/machine.cc", "bench/native/tunnel.cc"]
         }
       ]
     }]

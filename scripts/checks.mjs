@@ -32,7 +32,7 @@ const CHECKS = [
 ];
 
 function nativeFiles() {
-  const files = filesBelow(['native', 'test'], isNative);
+  const files = filesBelow(['native', 'bench/native', 'test'], isNative);
   // Without a file clang-format would wait for stdin, or pass without having looked at anything.
   if (files.length === 0) throw new Error('found no C++ or BPF file to look at');
   return files;

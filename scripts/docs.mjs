@@ -1,6 +1,6 @@
 /**
- * Writes the documentation that is made of tables in the code: docs/options.md, docs/errors.md and the table in
- * docs/master.md. A test compares the pages with the tables, so that they cannot drift apart.
+ * Writes the documentation that is made of tables in the code: docs/options.md, docs/errors.md, the table in
+ * docs/master.md and the scenarios in bench/README.md. A test compares the pages with the tables, so that they cannot drift apart.
  *
  *     npm run docs
  */
@@ -78,17 +78,51 @@ ${rows.join('\n')}
 ${after}`;
 }
 
+/** The hand-written page with what the scenarios and drivers say of themselves. */
+export function benchPage(page, scenarios, drivers) {
+  const [, before, after] =
+    /^(.*<!-- The scenarios are made by [^\n]* -->\n).*(<!-- end of the scenarios -->\n.*)$/s.exec(page) ??
+    [];
+  if (before === undefined) throw new Error('bench/README.md has lost the marks of its scenarios');
+  const sections = scenarios.map(
+    ({ name, title, shows, cannotShow, core, variants }) => `### \`${name}\`: ${title}
+
+${shows}
+
+*Not shown:* ${cannotShow}
+
+${core ? '' : 'Only when asked for. '}Variants: ${variants('full')
+      .map(({ id }) => `\`${id}\``)
+      .join(', ')}.
+`,
+  );
+  const rows = drivers.map(({ name, title, about }) => `| \`${name}\` | ${cell(title)} | ${cell(about)} |`);
+  return `${before}
+${sections.join('\n')}
+## Drivers
+
+| \`--driver\` | | how connections come to the workers |
+|---|---|---|
+${rows.join('\n')}
+
+${after}`;
+}
+
 async function main() {
   const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-  const compiled = (file) => import(pathToFileURL(join(root, 'dist', 'lib', file)).href);
-  const { OPTIONS, defaultFor, SELECTORS } = await compiled('group/options.js');
-  const { ERRORS } = await compiled('errors.js');
-  const { MASTER_OPTIONS } = await compiled('serve/options.js');
+  const compiled = (...file) => import(pathToFileURL(join(root, 'dist', ...file)).href);
+  const { OPTIONS, defaultFor, SELECTORS } = await compiled('lib', 'group/options.js');
+  const { ERRORS } = await compiled('lib', 'errors.js');
+  const { MASTER_OPTIONS } = await compiled('lib', 'serve/options.js');
+  const { SCENARIOS } = await compiled('bench', 'scenarios/index.js');
+  const { DRIVERS } = await compiled('bench', 'drivers/index.js');
   mkdirSync(join(root, 'docs'), { recursive: true });
   writeFileSync(join(root, 'docs', 'options.md'), optionPage(OPTIONS, { defaultFor, selectors: SELECTORS }));
   writeFileSync(join(root, 'docs', 'errors.md'), errorPage(ERRORS));
   const master = join(root, 'docs', 'master.md');
   writeFileSync(master, masterPage(readFileSync(master, 'utf8'), MASTER_OPTIONS));
+  const bench = join(root, 'bench', 'README.md');
+  writeFileSync(bench, benchPage(readFileSync(bench, 'utf8'), SCENARIOS, DRIVERS));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

@@ -17,7 +17,13 @@ function inputs() {
     (name) => process.env[name] ?? '',
   );
   const files = [
-    ...filesBelow(['binding.gyp', 'native', 'scripts/build-bpf.mjs', 'scripts/toolchain.mjs']),
+    ...filesBelow([
+      'binding.gyp',
+      'native',
+      'bench/native',
+      'scripts/build-bpf.mjs',
+      'scripts/toolchain.mjs',
+    ]),
     ...filesBelow(['test'], isNativeTest),
   ];
   return fingerprint(files, RUNTIME, flags, addonApiVersion());

@@ -16,6 +16,8 @@ export function filesBelow(paths, accept = () => true) {
   const visit = (path) => {
     for (const entry of readdirSync(path, { withFileTypes: true })) {
       const child = join(path, entry.name);
+      // Somebody else's files, thousands of them: what is installed has its own step.
+      if (entry.name === 'node_modules') continue;
       if (entry.isDirectory()) visit(child);
       else if (accept(child)) found.push(child);
     }

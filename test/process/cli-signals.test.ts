@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { seededRandom } from '../../bench/load/random.js';
 import { CLI, descendants, freePort, inTerminal } from '../support/cli.js';
-import { seededRandom } from '../support/random.js';
 import {
   app,
   ask,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { seededRandom } from '../../bench/load/random.js';
 import { buildChoices, pick } from '../../lib/group/choices.js';
-import { seededRandom } from '../support/random.js';
 
 const NUMBERS = 2 ** 32;
 const TOLERANCE = 2 ** -20;

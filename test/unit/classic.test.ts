@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { type Random, seededRandom } from '../../bench/load/random.js';
 import {
   buildClassicProgram,
   type ClassicEntry,
@@ -10,7 +11,6 @@ import {
 } from '../../lib/group/classic.js';
 import { type NativeSocket, native } from '../../lib/native.js';
 import { decode, faultsOf, run } from '../support/classic-interpreter.js';
-import { type Random, seededRandom } from '../support/random.js';
 
 const LARGEST_GROUP = 1024;
 

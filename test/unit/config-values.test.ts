@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
+import { seededRandom } from '../../bench/load/random.js';
 import { faultIn } from '../../lib/cli/start/json-place.js';
 import { parseDuration, parseInstances, parseSize, splitWords } from '../../lib/cli/start/values.js';
-import { seededRandom } from '../support/random.js';
 
 test.each([
   ['5000', 5000],

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { seededRandom } from '../../bench/load/random.js';
 import { Destination, type Sink } from '../../lib/cli/start/destination.js';
 import { History } from '../../lib/cli/start/history.js';
 import { LineSplitter, LONGEST_LINE } from '../../lib/cli/start/lines.js';
 import { logFileOf } from '../../lib/cli/start/output.js';
-import { seededRandom } from '../support/random.js';
 
 function split(chunks: Buffer[]): string[] {
   const lines: string[] = [];

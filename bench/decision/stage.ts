@@ -1,9 +1,9 @@
 /** A group whose queues are brought into a certain state and kept in it while the kernel program decides. */
 import { closeSync } from 'node:fs';
-import { type GroupStats, SocketGroup, type SocketStats } from '../lib/group/group.js';
-import type { OptionName } from '../lib/group/options.js';
-import { type Target, testing } from '../test/support/testing.js';
-import { median } from './statistics.js';
+import { type GroupStats, SocketGroup, type SocketStats } from '../../lib/group/group.js';
+import type { OptionName } from '../../lib/group/options.js';
+import { type Target, testing } from '../../test/support/testing.js';
+import { median } from '../method/statistics.js';
 
 export const POLICIES = ['hash', 'two-choices', 'least-queue'] as const;
 export type Policy = (typeof POLICIES)[number];

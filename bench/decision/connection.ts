@@ -1,8 +1,8 @@
 /** What a whole connection over loopback costs, with the selector and with the kernel's own choice. */
-import { SocketGroup } from '../lib/group/group.js';
-import { testing } from '../test/support/testing.js';
+import { SocketGroup } from '../../lib/group/group.js';
+import { testing } from '../../test/support/testing.js';
+import { median, rotated } from '../method/statistics.js';
 import { POLICIES, type Policy } from './stage.js';
-import { median, rotated } from './statistics.js';
 
 /** `none` is plain SO_REUSEPORT: the kernel chooses by its hash, no program runs. */
 export const RIVALS = ['none', ...POLICIES] as const;

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { arch, cpus, loadavg, release } from 'node:os';
-import { packageRoot } from '../lib/native.js';
+import { packageRoot } from '../../lib/native.js';
 
 export interface Environment {
   /** ISO 8601, when the benchmark began. */

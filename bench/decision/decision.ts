@@ -1,11 +1,12 @@
 /** The micro benchmark of the selector: what one decision costs, and what it is beside a whole connection. */
 import { closeSync } from 'node:fs';
-import { systemError } from '../lib/errors.js';
-import { native } from '../lib/native.js';
-import { testing } from '../test/support/testing.js';
+import { systemError } from '../../lib/errors.js';
+import { native } from '../../lib/native.js';
+import { type Environment, readEnvironment } from '../method/environment.js';
+import { enterOwnNetwork } from '../method/network.js';
+import { type Figure, figure, rotated } from '../method/statistics.js';
 import { sampleAccounting } from './accounting.js';
 import { type ConnectionAmount, RIVALS, type Rival, sampleConnections } from './connection.js';
-import { type Environment, readEnvironment } from './environment.js';
 import {
   type Amount,
   isSameAsAnother,
@@ -17,7 +18,6 @@ import {
   Stage,
   type State,
 } from './stage.js';
-import { type Figure, figure, rotated } from './statistics.js';
 
 export interface DecisionOptions {
   quick: boolean;
@@ -85,7 +85,7 @@ export type Progress = (done: number) => void;
 export async function benchDecision(options: DecisionOptions, progress: Progress): Promise<DecisionReport> {
   const environment = readEnvironment();
   const amounts = AMOUNTS[options.quick ? 'quick' : 'full'];
-  ownNetwork();
+  enterOwnNetwork();
   const stages = stagesOf(options);
   const measured = new Map(stages.map((stage) => [stage.key, new Measured(stage)]));
   const accounting: number[] = [];
@@ -119,15 +119,12 @@ export async function benchDecision(options: DecisionOptions, progress: Progress
   };
 }
 
-function ownNetwork(): void {
-  try {
-    testing().unshareNetwork();
-  } catch (error) {
-    throw notAllowed('there is no network namespace for the benchmark', error);
-  }
-}
-
-function accountRunTime(): number {
+/**
+ * The kernel counts the runs of BPF programs and their time until the descriptor that is returned is closed.
+ *
+ * @throws {SpillwayError} `ERR_SPILLWAY_PERMISSION` without CAP_SYS_ADMIN.
+ */
+export function accountRunTime(): number {
   try {
     return native().accountRunTime();
   } catch (error) {

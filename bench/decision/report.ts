@@ -1,11 +1,11 @@
 /** The figures of the micro benchmark for people: tables for the terminal, and the same in Markdown. */
 import Table from 'cli-table3';
 import pc from 'picocolors';
+import type { Environment } from '../method/environment.js';
+import type { Figure } from '../method/statistics.js';
 import type { Rival } from './connection.js';
 import type { ConnectionRow, DecisionReport, DecisionRow } from './decision.js';
-import type { Environment } from './environment.js';
 import { POLICIES, type Policy, type ReadBy, STATES, type State } from './stage.js';
-import type { Figure } from './statistics.js';
 
 const STATE_TEXT: Record<State, string> = {
   idle: 'idle',

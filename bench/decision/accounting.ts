@@ -1,8 +1,8 @@
 /** What the kernel's run-time accounting adds to every run: the account of a program that does nothing. */
 import { closeSync, readFileSync } from 'node:fs';
-import { type Target, testing } from '../test/support/testing.js';
+import { type Target, testing } from '../../test/support/testing.js';
+import { median } from '../method/statistics.js';
 import type { Amount } from './stage.js';
-import { median } from './statistics.js';
 
 const BACKLOG = 4095;
 const BURST = 512;

@@ -1,0 +1,107 @@
+/** What several scenarios ask, send and report alike. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Driver } from '../drivers/driver.js';
+import type { Samples } from '../load/samples.js';
+import { latencies, outcomes } from '../load/summary.js';
+import type { FigureSpec } from '../report/schema.js';
+import type { Blocker } from '../service/blocking.js';
+import type { LoadWishes, Target, Worker } from './scenario.js';
+
+/** Workers where nothing else is said. */
+export const WORKERS = 4;
+
+/** Given up after so many milliseconds: clients whose SYN was dropped come again after 1 s and after 3 s. */
+export const PATIENCE = 5_000;
+
+export function get(path: string, connection: 'close' | 'keep-alive' = 'close'): string {
+  return `GET ${path} HTTP/1.1\r\nHost: bench\r\nConnection: ${connection}\r\n\r\n`;
+}
+
+export function blockingPath(how: Blocker, milliseconds: number): string {
+  return `/block?how=${how}&ms=${milliseconds}`;
+}
+
+/** Time from due to first byte of the requests that were answered, in milliseconds. */
+const LATENCY: readonly FigureSpec[] = [
+  { name: 'p50', title: 'p50', unit: 'ms', better: 'lower' },
+  { name: 'p99', title: 'p99', unit: 'ms', better: 'lower' },
+  { name: 'p999', title: 'p99.9', unit: 'ms', better: 'lower' },
+  { name: 'max', title: 'max', unit: 'ms', better: 'lower' },
+];
+
+/** Requests that were not answered rightly, whichever way; what the generator itself could not send is not among them. */
+const FAILED: FigureSpec = { name: 'failed', title: 'failed', unit: 'requests', better: 'lower' };
+
+/** The latencies and the failures, of which those named lead. */
+export function latencyFigures(...leading: string[]): FigureSpec[] {
+  return [...LATENCY, FAILED].map((spec) =>
+    leading.includes(spec.name) ? { ...spec, leading: true } : spec,
+  );
+}
+
+export function measuredLatency(
+  samples: Samples,
+  judged?: (index: number) => boolean,
+): Record<string, number | null> {
+  return { ...latencies(samples, judged), failed: failures(samples) };
+}
+
+export function failures(samples: Samples): number {
+  const { ok, 'not-sent': notSent, ...failed } = outcomes(samples);
+  if (notSent > 0) throw new Error(`the generator could not send ${notSent} of ${samples.count} requests`);
+  return Object.values(failed).reduce((sum, count) => sum + count, 0);
+}
+
+export function answered(samples: Samples): number {
+  return outcomes(samples).ok;
+}
+
+/** For scenarios that do something to one worker of several. */
+export function excludesLoneWorker({ mostWorkers }: Driver): string | null {
+  return mostWorkers === 1 ? 'it has one worker only, there is nobody beside it' : null;
+}
+
+/** For scenarios that stop or kill a worker by a signal. */
+export function excludesThreads({ workersAre }: Driver): string | null {
+  return workersAre === 'threads'
+    ? 'its workers are threads of one process: a signal meets all of them at once'
+    : null;
+}
+
+/** Some of the workers, the same ones by order of start for every driver. */
+export function someWorkers(target: Target, count: number): Worker[] {
+  const chosen = target.workers().slice(0, count);
+  if (chosen.length < count) throw new Error(`${count} workers are wanted, ${chosen.length} listen`);
+  return chosen;
+}
+
+/**
+ * Puts a load on the service and does something `at` milliseconds after its start, on the clock of the samples' `due`.
+ * Both are waited for, whichever fails: nothing of a turn may go on after it.
+ *
+ * @param what gets a function that tells the time since the start of the load, in milliseconds.
+ */
+export async function during<T>(
+  target: Target,
+  wishes: LoadWishes,
+  at: number,
+  what: (now: () => number) => T | Promise<T>,
+): Promise<[Samples, T]> {
+  let act: Promise<T> | undefined;
+  const load = target.load(wishes, (startedAt) => {
+    const now = () => clock() - startedAt;
+    act = delay(at - now()).then(() => what(now));
+    // It is looked at below, when the load has ended.
+    act.catch(() => {});
+  });
+  const [samples] = await Promise.allSettled([load]);
+  const result = await act;
+  if (samples.status === 'rejected') throw samples.reason;
+  if (!act) throw new Error('the generator did not say when it began');
+  return [samples.value, result as T];
+}
+
+/** Milliseconds, the clock of `startedAt`. */
+function clock(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}

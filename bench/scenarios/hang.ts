@@ -1,0 +1,116 @@
+import { steady } from '../load/schedule.js';
+import { latencies } from '../load/summary.js';
+import type { FigureSpec } from '../report/schema.js';
+import { BLOCKERS, type Blocker } from '../service/blocking.js';
+import {
+  during,
+  excludesLoneWorker,
+  excludesThreads,
+  failures,
+  get,
+  latencyFigures,
+  PATIENCE,
+  someWorkers,
+  WORKERS,
+} from './common.js';
+import type { Cell, Measured, Scale, Scenario, Variant, Worker } from './scenario.js';
+
+const RATE = 200;
+/** Milliseconds before, during and after. */
+const BEFORE = 500;
+const HANGING = 3_000;
+const AFTER = 1_000;
+/** A request that waits longer than this has felt the hang, milliseconds. */
+const FELT = 20;
+
+type How = Blocker | 'stop';
+
+const FELT_FIGURE: FigureSpec = {
+  name: 'felt',
+  title: `waited over ${FELT} ms`,
+  unit: '%',
+  better: 'lower',
+  leading: true,
+};
+
+function hanging(how: How, count: number, scale: Scale): Variant {
+  const lasts = scale === 'quick' ? 1_000 : HANGING;
+  return {
+    id: `${how}-${count}`,
+    title: `${how}: ${count} of ${WORKERS} for ${lasts / 1000} s`,
+    settings: { how, workers: WORKERS, hanging: count, rate: RATE, before: BEFORE, lasts, after: AFTER },
+    workers: WORKERS,
+    placement: 'over',
+    figures: [FELT_FIGURE, ...latencyFigures('p99', 'max', 'failed')],
+    excludes: (driver) => excludesLoneWorker(driver) ?? (how === 'stop' ? excludesThreads(driver) : null),
+    async measure({ target, seed }: Cell): Promise<Measured> {
+      const victims = someWorkers(target, count);
+      const load = {
+        work: {
+          mode: 'connections',
+          arrivals: steady({ rate: RATE, milliseconds: BEFORE + lasts + AFTER, seed }),
+        },
+        requests: [get('/')],
+        timeout: PATIENCE,
+      } as const;
+      const [samples] = await during(target, load, BEFORE, () => hold(victims, how, lasts));
+      const judged = (index: number) => {
+        const due = samples.due[index] as number;
+        return due >= BEFORE && due < BEFORE + lasts;
+      };
+      return {
+        samples,
+        judged,
+        marks: [
+          { at: BEFORE, what: `${how}, ${count} of ${WORKERS}` },
+          { at: BEFORE + lasts, what: 'goes on' },
+        ],
+        figures: { felt: feltBy(samples, judged), ...latencies(samples, judged), failed: failures(samples) },
+      };
+    },
+  };
+}
+
+/** Resolves when the workers go on. */
+async function hold(workers: readonly Worker[], how: How, milliseconds: number): Promise<void> {
+  if (how !== 'stop') {
+    for (const worker of workers) worker.block(how, milliseconds);
+    return;
+  }
+  for (const { pid } of workers) process.kill(pid, 'SIGSTOP');
+  try {
+    await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  } finally {
+    for (const { pid } of workers) process.kill(pid, 'SIGCONT');
+  }
+}
+
+/** Percent of the judged requests that were answered late, or not at all. */
+function feltBy(
+  { count, firstByte, outcome }: Measured['samples'] & object,
+  judged: (index: number) => boolean,
+): number {
+  let all = 0;
+  let felt = 0;
+  for (let index = 0; index < count; index++) {
+    if (!judged(index)) continue;
+    all++;
+    if (outcome[index] !== 0 || !((firstByte[index] as number) <= FELT)) felt++;
+  }
+  return (felt / all) * 100;
+}
+
+export const hang: Scenario = {
+  name: 'hang',
+  title: 'A worker hangs for seconds',
+  shows: `What clients that come during the hang wait for, while one or two of ${WORKERS} workers are stopped by a signal, spin, or wait.`,
+  cannotShow:
+    'The requests that a worker had already accepted when it hung: nobody can take those over. A supervisor that kills hanging workers does so after longer than this.',
+  core: true,
+  variants: (scale) => {
+    const hows: How[] = ['stop', ...BLOCKERS];
+    const cases: [How, number][] =
+      scale === 'quick' ? [['stop', 1]] : [...hows.map((how): [How, number] => [how, 1]), ['stop', 2]];
+    return cases.map(([how, count]) => hanging(how, count, scale));
+  },
+};

@@ -1,0 +1,114 @@
+import type { Samples } from '../load/samples.js';
+import { steady } from '../load/schedule.js';
+import type { FigureSpec } from '../report/schema.js';
+import { answered, get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
+import type { Cell, Measured, Placement, Scale, Scenario, Variant } from './scenario.js';
+
+/** Connections at once that saturate the service. */
+const CONCURRENCY = 64;
+/** Shares of the reference's saturated rate, in percent. */
+const LADDER = [30, 60, 90];
+
+const COST: FigureSpec = { name: 'cost', title: 'CPU per request', unit: 'µs', better: 'lower' };
+
+const SATURATED: readonly FigureSpec[] = [
+  { name: 'rate', title: 'rate', unit: '1/s', better: 'higher', leading: true },
+  { ...COST, leading: true },
+  ...latencyFigures('p99'),
+];
+
+interface Saturation {
+  id: string;
+  title: string;
+  protocol?: 'http' | 'tcp';
+  placement?: Placement;
+}
+
+function saturation(
+  { id, title, protocol = 'http', placement = 'apart' }: Saturation,
+  scale: Scale,
+): Variant {
+  const milliseconds = scale === 'quick' ? 1_000 : 4_000;
+  return {
+    id,
+    title: `as fast as it goes, ${title}`,
+    settings: { workers: WORKERS, concurrency: CONCURRENCY, milliseconds, protocol },
+    workers: WORKERS,
+    placement,
+    saturates: true,
+    service: { protocol },
+    figures: SATURATED,
+    async measure({ target }: Cell): Promise<Measured> {
+      const before = target.processorTime();
+      const samples = await target.load({
+        work: { mode: 'closed', concurrency: CONCURRENCY, milliseconds, kind: 0 },
+        requests: [protocol === 'http' ? get('/') : '/\n'],
+        timeout: PATIENCE,
+      });
+      const used = target.processorTime() - before;
+      return {
+        samples,
+        figures: {
+          rate: answered(samples) / (milliseconds / 1000),
+          cost: costOf(used, samples),
+          ...measuredLatency(samples),
+        },
+      };
+    },
+  };
+}
+
+const SATURATIONS: readonly Saturation[] = [
+  { id: 'saturation', title: 'HTTP' },
+  { id: 'saturation-everywhere', title: "HTTP, on the generator's processor too", placement: 'over' },
+  { id: 'saturation-tcp', title: 'a line over plain TCP', protocol: 'tcp' },
+];
+
+function rung(share: number, scale: Scale): Variant {
+  const milliseconds = scale === 'quick' ? 1_000 : 3_000;
+  return {
+    id: `ladder-${share}`,
+    title: `${share} % of what plain SO_REUSEPORT can take`,
+    settings: { workers: WORKERS, share, milliseconds },
+    workers: WORKERS,
+    placement: 'apart',
+    saturates: true,
+    needsCapacity: true,
+    figures: [...latencyFigures('p50', 'p99'), COST],
+    async measure({ target, capacity, seed }: Cell): Promise<Measured> {
+      const before = target.processorTime();
+      const samples = await target.load({
+        work: {
+          mode: 'connections',
+          arrivals: steady({ rate: (capacity * share) / 100, milliseconds, seed }),
+        },
+        requests: [get('/')],
+        timeout: PATIENCE,
+      });
+      const used = target.processorTime() - before;
+      return { samples, figures: { ...measuredLatency(samples), cost: costOf(used, samples) } };
+    },
+  };
+}
+
+/** Microseconds of processor time of the service per answer. */
+function costOf(milliseconds: number, samples: Samples): number | null {
+  const count = answered(samples);
+  return count > 0 ? (milliseconds * 1000) / count : null;
+}
+
+export const rate: Scenario = {
+  name: 'rate',
+  title: 'A connection for every request',
+  shows:
+    'How many connections a second the service takes when clients come as fast as they can, what each costs in processor time, and what clients feel on the way there.',
+  cannotShow:
+    'What a network card, interrupts on many processors or clients far away would change: everything goes over loopback, and except in one variant the services have all processors but one.',
+  core: true,
+  variants: (scale) => [
+    ...SATURATIONS.slice(0, scale === 'quick' ? 1 : SATURATIONS.length).map((each) =>
+      saturation(each, scale),
+    ),
+    ...(scale === 'quick' ? LADDER.slice(1, 2) : LADDER).map((share) => rung(share, scale)),
+  ],
+};

@@ -1,0 +1,62 @@
+import { steady } from '../load/schedule.js';
+import type { FigureSpec } from '../report/schema.js';
+import {
+  during,
+  excludesLoneWorker,
+  get,
+  latencyFigures,
+  measuredLatency,
+  PATIENCE,
+  WORKERS,
+} from './common.js';
+import { type Cell, type Measured, NotOffered, type Scale, type Scenario, type Variant } from './scenario.js';
+
+const RATE = 800;
+/** Milliseconds that a request takes of its worker's event loop. */
+const SERVICE_TIME = 2;
+const BEFORE = 500;
+
+const TOOK: FigureSpec = { name: 'took', title: 'took', unit: 'ms', better: 'lower' };
+
+function reloaded(scale: Scale): Variant {
+  const milliseconds = scale === 'quick' ? 4_000 : 7_000;
+  return {
+    id: `rate-${RATE}`,
+    title: `all ${WORKERS} workers are replaced, ${RATE}/s`,
+    settings: { workers: WORKERS, rate: RATE, serviceTime: SERVICE_TIME, milliseconds },
+    workers: WORKERS,
+    placement: 'over',
+    service: { serviceTime: SERVICE_TIME },
+    figures: [...latencyFigures('failed', 'p99', 'max'), TOOK],
+    excludes: (driver) => excludesLoneWorker(driver),
+    async measure({ target, seed }: Cell): Promise<Measured> {
+      const { reload } = target;
+      if (!reload) throw new NotOffered('it has no way to replace its workers');
+      const load = {
+        work: { mode: 'connections', arrivals: steady({ rate: RATE, milliseconds, seed }) },
+        requests: [get('/')],
+        timeout: PATIENCE,
+      } as const;
+      const [samples, took] = await during(target, load, BEFORE, async (now) => {
+        const began = now();
+        await reload();
+        return now() - began;
+      });
+      const marks = [
+        { at: BEFORE, what: 'reload' },
+        { at: BEFORE + took, what: 'reloaded' },
+      ];
+      return { samples, marks, figures: { ...measuredLatency(samples), took } };
+    },
+  };
+}
+
+export const reload: Scenario = {
+  name: 'reload',
+  title: 'All workers are replaced under load',
+  shows: 'How many requests fail while new workers take over, and how long the others wait.',
+  cannotShow:
+    'Connections that stay open (see the tests of drains), and reloads that take longer than the load: its length is in the settings, what the reload took in the figures.',
+  core: true,
+  variants: (scale) => [reloaded(scale)],
+};

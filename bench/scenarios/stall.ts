@@ -1,0 +1,69 @@
+import { steady, withKind } from '../load/schedule.js';
+import { BLOCKERS, type Blocker } from '../service/blocking.js';
+import { blockingPath, get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
+import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
+
+/** How long a request blocks its worker, milliseconds, and how many do. */
+const BLOCKED_FOR = 200;
+const ONE_IN = 100;
+/** There and back, milliseconds: a choice made at the SYN is as old as that when the connection arrives. */
+const ROUND_TRIP = 20;
+
+interface Choice {
+  blocker: Blocker;
+  rate: number;
+  workers?: number;
+  roundTrip?: number;
+}
+
+function stalled({ blocker, rate, workers = WORKERS, roundTrip = 0 }: Choice, scale: Scale): Variant {
+  const milliseconds = scale === 'quick' ? 1_500 : 6_000;
+  const far = roundTrip > 0 ? `-far` : '';
+  const many = workers === WORKERS ? '' : `-${workers}`;
+  return {
+    id: `${blocker}-${rate}${many}${far}`,
+    title:
+      `${blocker}, ${rate}/s, ${workers} workers` +
+      (roundTrip > 0 ? `, ${roundTrip} ms between client and server` : ''),
+    settings: { blocker, rate, workers, roundTrip, oneIn: ONE_IN, blockedFor: BLOCKED_FOR, milliseconds },
+    workers,
+    placement: 'over',
+    roundTrip,
+    figures: latencyFigures('p50', 'p99', 'p999', 'max'),
+    async measure({ target, seed }: Cell): Promise<Measured> {
+      const arrivals = withKind(steady({ rate, milliseconds, seed }), { kind: 1, oneIn: ONE_IN, seed });
+      const samples = await target.load({
+        work: { mode: 'connections', arrivals },
+        requests: [get('/'), get(blockingPath(blocker, BLOCKED_FOR))],
+        timeout: PATIENCE,
+      });
+      const judged = (index: number) => samples.kind[index] === 0;
+      return { samples, judged, figures: measuredLatency(samples, judged) };
+    },
+  };
+}
+
+export const stall: Scenario = {
+  name: 'stall',
+  title: `One request in ${ONE_IN} blocks its worker for ${BLOCKED_FOR} ms`,
+  shows:
+    'What the other requests wait for when a worker stands still: by computing (spin), by waiting for a child (exec-sync) or on a lock (atomics-wait). The blocking requests themselves are not judged.',
+  cannotShow:
+    'Connections that live long: every request has its own. On few processors a spinning worker also takes computing time from the others, which no choice of a worker can give back.',
+  core: true,
+  variants: (scale) => {
+    const middle = BLOCKERS.map((blocker) => ({ blocker, rate: 400 }));
+    const far: Choice = { blocker: 'spin', rate: 400, roundTrip: ROUND_TRIP };
+    const choices: Choice[] =
+      scale === 'quick'
+        ? [...middle, far]
+        : [
+            { blocker: 'spin', rate: 100 },
+            ...middle,
+            { blocker: 'spin', rate: 600 },
+            { blocker: 'spin', rate: 400, workers: 8 },
+            far,
+          ];
+    return choices.map((choice) => stalled(choice, scale));
+  },
+};

@@ -1,0 +1,52 @@
+import type { FigureSpec } from '../report/schema.js';
+import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
+
+/** Milliseconds of rest in which processor time is counted. */
+const REST = 2_000;
+const MEGABYTE = 1e6;
+
+const FIGURES: readonly FigureSpec[] = [
+  { name: 'firstAnswer', title: 'first answer after', unit: 'ms', better: 'lower', leading: true },
+  { name: 'worker', title: 'memory per worker', unit: 'MB', better: 'lower', leading: true },
+  { name: 'others', title: 'memory of all else', unit: 'MB', better: 'lower', leading: true },
+  { name: 'idle', title: 'processor time at rest', unit: 'ms/s', better: 'lower', leading: true },
+];
+
+function started(workers: number): Variant {
+  return {
+    id: `workers-${workers}`,
+    title: `${workers} workers`,
+    settings: { workers, rest: REST },
+    workers,
+    placement: 'over',
+    figures: FIGURES,
+    async measure({ target }: Cell): Promise<Measured> {
+      const before = target.processorTime();
+      await new Promise((resolve) => setTimeout(resolve, REST));
+      const used = target.processorTime() - before;
+      const { workers: serving, others } = target.memory();
+      const held = serving.reduce((sum, { bytes }) => sum + bytes, 0);
+      return {
+        samples: null,
+        figures: {
+          firstAnswer: target.firstAnswer,
+          // Threads share the memory of one process.
+          worker: held / target.workers().length / MEGABYTE,
+          others: others / MEGABYTE,
+          idle: used / (REST / 1000),
+        },
+      };
+    },
+  };
+}
+
+export const start: Scenario = {
+  name: 'start',
+  title: 'Start, memory, rest',
+  shows:
+    'How long it takes from the command to the first answer, how much memory each worker and everything beside the workers has (proportional share, after the same warm-up), and what the service costs while nobody comes.',
+  cannotShow:
+    'Start-up of large programs: this one loads nothing but node:http. /proc counts processor time in steps of 10 ms.',
+  core: true,
+  variants: (scale: Scale) => (scale === 'quick' ? [4] : [4, 16]).map(started),
+};

@@ -1,0 +1,224 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { driverNamed } from '../../bench/drivers/index.js';
+import type { DriverResult, Report, RoundResult, VariantResult } from '../../bench/report/schema.js';
+import { SCENARIOS } from '../../bench/scenarios/index.js';
+import { treeOf } from '../../bench/service/processes.js';
+import { packageRoot } from '../../lib/native.js';
+import { gone } from '../support/serving.js';
+import { until } from '../support/until.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'bench-test-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const MAIN = join(packageRoot, 'dist', 'bench', 'main.js');
+
+/** Runs the benchmarks' command line to its end. */
+async function bench(...args: string[]) {
+  const child = spawn(process.execPath, [MAIN, ...args, '--html', join(folder, 'run.html')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'exit') as Promise<[number | null]>,
+  ]);
+  return { code, stdout, stderr };
+}
+
+/** One variant of every scenario, or two. */
+const VARIANTS = [
+  ...[
+    'saturation',
+    'rate-4000',
+    'spin-400-far',
+    'stop-1',
+    'load-60',
+    'times-',
+    'deaths-1',
+    'rate-800',
+    'slowly',
+  ],
+  ...['sockets-2', 'workers-4'],
+];
+/** Those that two drivers take turns in. */
+const COMPARED = ['stop-1', 'slowly'];
+const CORE = SCENARIOS.filter(({ core }) => core).map(({ name }) => name);
+
+describe('a quick run of every core scenario', () => {
+  let report: Report;
+  let compared: Report;
+  let stdout: string;
+
+  beforeAll(async () => {
+    const run = async (...args: string[]): Promise<Report> => {
+      const json = join(folder, 'run.json');
+      const ran = await bench('--quick', '--json', json, ...args);
+      expect(ran.stderr).toBe('');
+      expect(ran.code).toBe(0);
+      stdout = ran.stdout;
+      return JSON.parse(readFileSync(json, 'utf8'));
+    };
+    compared = await run('--driver', 'spillway,reuseport', '--variant', COMPARED.join());
+    report = await run('--driver', 'spillway', '--variant', VARIANTS.join());
+    expect(readFileSync(join(folder, 'run.html'), 'utf8')).toContain('</html>');
+  }, 120_000);
+
+  const variants = () =>
+    [report, compared].flatMap(({ scenarios }) => scenarios.flatMap(({ variants }) => variants));
+  const variant = (scenario: string, id: string, from = report) => {
+    const found = from.scenarios
+      .find(({ name }) => name === scenario)
+      ?.variants.find((each) => each.id === id);
+    return found as VariantResult;
+  };
+  const rounds = ({ drivers }: VariantResult) => drivers.flatMap(({ rounds }) => rounds);
+  const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
+
+  test('has a result of every driver in every variant, and nothing failed', () => {
+    expect(report.scenarios.map(({ name }) => name)).toEqual(CORE);
+    for (const { variants } of report.scenarios) expect(variants.length).toBeGreaterThan(0);
+    for (const { drivers } of variants()) {
+      expect(drivers.map(({ driver }) => driver)).toContain('spillway');
+      for (const { absent, rounds } of drivers) {
+        expect(absent).toBeNull();
+        expect(rounds).toHaveLength(1);
+      }
+    }
+  });
+
+  test('every figure that was announced came out', () => {
+    for (const { figures, drivers } of variants()) {
+      for (const { driver, figures: values } of drivers) {
+        for (const { name } of figures) {
+          // Nobody failed, or nobody decided: there is nothing to tell then.
+          if (name === 'failsAfter' || (name === 'decision' && driver === 'reuseport')) continue;
+          expect(values[name]?.median, `${driver} ${name}`).toEqual(expect.any(Number));
+        }
+      }
+    }
+  });
+
+  test('requests add up: answered ones have a worker, all others an outcome', () => {
+    for (const each of variants().filter(({ drivers }) => drivers.some(({ firstByte }) => firstByte))) {
+      for (const { outcomes, workers } of rounds(each)) {
+        expect(outcomes.ok).toBeGreaterThan(0);
+        expect(sum(workers)).toBe(outcomes.ok);
+        expect(outcomes['not-sent']).toBe(0);
+      }
+      for (const { timeline, rounds } of each.drivers) {
+        const [{ outcomes }] = rounds as [RoundResult];
+        expect(sum(timeline?.answered ?? [])).toBe(outcomes.ok);
+        expect(sum(timeline?.failed ?? [])).toBe(sum(Object.values(outcomes)) - outcomes.ok);
+      }
+    }
+  });
+
+  test('in an open loop every rival got the same number of requests', () => {
+    for (const [scenario, id] of [
+      ['hang', 'stop-1'],
+      ['balance', 'slowly'],
+    ] as const) {
+      const both = rounds(variant(scenario, id, compared));
+      const counts = both.map(({ outcomes }) => sum(Object.values(outcomes)));
+      expect(counts).toHaveLength(2);
+      expect(counts[0]).toBeGreaterThan(50);
+      expect(counts[1]).toBe(counts[0]);
+    }
+  });
+
+  test('behind a link with a delay nobody is answered sooner than the link allows', () => {
+    const { settings, drivers } = variant('stall', 'spin-400-far');
+    expect(settings.roundTrip).toBe(20);
+    // A handshake and a request: two times there and back.
+    expect(drivers[0]?.figures.p50?.min).toBeGreaterThan(40);
+  });
+
+  test('rates follow from counts', () => {
+    const { settings, drivers } = variant('rate', 'saturation');
+    for (const { figures, rounds } of drivers) {
+      const [{ outcomes }] = rounds as [RoundResult];
+      expect(figures.rate?.median).toBeCloseTo(outcomes.ok / (Number(settings.milliseconds) / 1000));
+    }
+  });
+
+  test('the deviation follows from the counts per worker', () => {
+    for (const { figures, rounds } of variant('balance', 'slowly').drivers) {
+      const [{ workers }] = rounds as [RoundResult];
+      const all = [...workers, ...Array<number>(8).fill(0)].slice(0, 8);
+      const mean = sum(all) / 8;
+      expect(figures.deviation?.median).toBeCloseTo(Math.sqrt(sum(all.map((n) => (n - mean) ** 2)) / 8));
+    }
+  });
+
+  test('percentiles are in order', () => {
+    for (const { figures } of variants().flatMap(({ drivers }) => drivers)) {
+      const { p50, p99, max } = figures;
+      if (p50 && p99) expect(p50.median).toBeLessThanOrEqual(p99.median);
+      if (p99 && max) expect(p99.median).toBeLessThanOrEqual(max.median);
+    }
+  });
+
+  test('one round gives no verdict', () => {
+    const verdicts = compared.scenarios.flatMap(({ variants }) =>
+      variants.flatMap(({ verdicts }) => verdicts),
+    );
+    expect(verdicts.length).toBeGreaterThan(0);
+    for (const { comparison } of verdicts) expect(comparison.verdict).toBe('unknown');
+  });
+
+  test('what is printed names every scenario', () => {
+    for (const name of CORE) expect(stdout).toContain(name);
+  });
+});
+
+test('a driver that is missing is in the report, with what to type; one that is there has figures', async () => {
+  const json = join(folder, 'one.json');
+  const { code, stdout } = await bench('--quick', '--scenario', 'start', '--driver', 'pm2', '--json', json);
+  expect(code).toBe(0);
+  const { drivers, scenarios } = JSON.parse(readFileSync(json, 'utf8')) as Report;
+  const found = await driverNamed('pm2')?.find();
+  const [result] = scenarios.flatMap(({ variants }) => variants.flatMap((each) => each.drivers)) as [
+    DriverResult,
+  ];
+  if (found === undefined || 'missing' in found) {
+    expect(drivers).toMatchObject([{ name: 'pm2', version: null, missing: found?.missing }]);
+    expect(result.absent).toEqual({ why: 'missing', text: found?.missing });
+    expect(stdout).toContain('npm ci --ignore-scripts --prefix bench');
+  } else {
+    expect(drivers).toMatchObject([{ name: 'pm2', version: found.version, missing: null }]);
+    expect(result).toMatchObject({ absent: null, rounds: [{ round: 0 }] });
+  }
+});
+
+test('an unknown scenario or driver is refused with the names there are', async () => {
+  for (const args of [
+    ['--scenario', 'stal'],
+    ['--driver', 'pm3'],
+  ]) {
+    const { code, stderr } = await bench(...args);
+    expect(code).not.toBe(0);
+    expect(stderr).toMatch(/There are: /);
+  }
+});
+
+test('a signal in the middle leaves no process behind', async () => {
+  const args = ['--scenario', 'rate', '--variant', 'saturation', '--driver', 'spillway'];
+  const child = spawn(process.execPath, [MAIN, ...args, '--html', join(folder, 'signal.html')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const said = text(child.stderr);
+  const pids = await until('the master, four workers and the generator run', () => {
+    const all = treeOf(child.pid as number).filter((pid) => pid !== child.pid);
+    return all.length >= 6 ? all : null;
+  });
+  child.kill('SIGTERM');
+  await once(child, 'exit');
+  expect(await said).toMatch(/ended by SIGTERM/);
+  for (const pid of pids) await gone(pid);
+});
