@@ -1,22 +1,24 @@
 /** `npm run bench -- [--scenario …] [--driver …]`: Spillway beside what people use today. */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { packageRoot } from '../lib/native.js';
 import { listOf, oneOf, wholeNumber } from './arguments.js';
 import type { Driver } from './drivers/driver.js';
 import { CORE, DRIVERS } from './drivers/index.js';
 import { REUSEPORT } from './drivers/reuseport.js';
+import { BenchError, USAGE } from './error.js';
+import { beAlone } from './method/alone.js';
 import { MINIMUM_ROUNDS } from './method/compare.js';
 import { bindTo, enterOwnNetwork, shareProcessors } from './method/network.js';
 import { runBenchmark, type Step } from './method/run.js';
+import { checkNeededTools, findTool, TOOLS, type Tool } from './method/tools.js';
 import { isOurs, OURS } from './method/verdicts.js';
+import { type OutputFiles, Outputs } from './outputs.js';
 import { eraseProgress, showProgress } from './progress.js';
-import { toHtml } from './report/html.js';
-import { saveReport } from './report/results.js';
+import type { Report } from './report/schema.js';
 import { toTerminal } from './report/terminal.js';
 import { SCENARIOS } from './scenarios/index.js';
-import type { Scenario } from './scenarios/scenario.js';
+import type { Scale, Scenario } from './scenarios/scenario.js';
 
 const SEED = 1;
 
@@ -48,39 +50,108 @@ async function compareRivals(flags: Flags): Promise<void> {
     return;
   }
   const quick = flags.quick ?? false;
-  const scenarios = flags.scenario ?? SCENARIOS.filter(({ core }) => core);
+  const rounds = flags.rounds ?? (quick ? 1 : MINIMUM_ROUNDS);
+  const drivers = driversFrom(flags.driver ?? [quick ? 'core' : 'rivals']);
+  const scenarios = unique(flags.scenario ?? SCENARIOS.filter(({ core }) => core));
+  const scale = quick ? 'quick' : 'full';
+  checkVariants(flags.variant ?? [], scenarios, scale);
+  if (flags.save) checkWorthKeeping(flags, rounds, drivers);
+  checkNeededTools();
+  const html = flags.html ?? join(packageRoot, 'build', 'bench.html');
+  const outputs = openOutputs({ json: flags.json, html, save: flags.save ?? false });
+  const leave = beAlone();
   const processors = shareProcessors();
   enterOwnNetwork();
   bindTo(processors.generator);
-  const interrupted = abortedBySignals();
-  const report = await runBenchmark(
-    {
-      scenarios,
-      isWanted: (_, { id }) => flags.variant?.some((part) => id.includes(part)) ?? true,
-      drivers: driversFrom(flags.driver ?? [quick ? 'core' : 'rivals']),
-      reference: REUSEPORT,
-      rounds: flags.rounds ?? (quick ? 1 : MINIMUM_ROUNDS),
-      scale: quick ? 'quick' : 'full',
-      seed: flags.seed ?? SEED,
-      processors,
-      signal: interrupted,
-    },
-    tell,
-  );
-  eraseProgress();
+  const signal = abortedBySignals();
+  let failures: string[] = [];
+  let soFar: Report | undefined;
+  try {
+    await runBenchmark(
+      {
+        scenarios,
+        isWanted: (_, { id }) => flags.variant?.some((part) => id.includes(part)) ?? true,
+        drivers,
+        closer: flags.driver ? drivers : CORE,
+        reference: REUSEPORT,
+        rounds,
+        scale,
+        seed: flags.seed ?? SEED,
+        processors,
+        signal,
+      },
+      tell,
+      (report) => {
+        soFar = report;
+        failures = outputs.write(report);
+      },
+    );
+  } finally {
+    leave();
+    eraseProgress();
+    if (soFar) show(soFar, html, [...outputs.kept]);
+  }
+  if (failures.length > 0) {
+    throw new BenchError(`not everything could be written: ${failures.join('; ')}`, {
+      hint: 'What was measured is above; give --json and --html other places.',
+    });
+  }
+  const results =
+    soFar?.scenarios.flatMap(({ variants }) => variants.flatMap((variant) => variant.drivers)) ?? [];
+  if (results.every(({ absent }) => absent?.why === 'failed')) {
+    throw new BenchError('nothing could be measured', { hint: 'The reasons are above.' });
+  }
+}
+
+function show(report: Report, html: string, kept: readonly string[]): void {
   const { stdout } = process;
   stdout.write(toTerminal(report, { color: stdout.isTTY ?? false, width: stdout.columns ?? 120 }));
-  if (flags.json !== undefined) write(flags.json, `${JSON.stringify(report)}\n`);
-  const html = flags.html ?? join(packageRoot, 'build', 'bench.html');
-  write(html, toHtml([report]));
   stdout.write(`\nreport: ${html}\n`);
-  if (!flags.save) return;
-  const kept = saveReport(report, join(packageRoot, 'bench', 'results'), {
-    readme: join(packageRoot, 'README.md'),
-    renewal: 'npm run bench -- --save',
-    order: SCENARIOS.map(({ name }) => name),
+  if (kept.length > 0) stdout.write(`kept: ${kept.join(', ')}\n`);
+}
+
+function openOutputs(files: OutputFiles): Outputs {
+  try {
+    return new Outputs(files);
+  } catch (error) {
+    throw new BenchError((error as Error).message, {
+      hint: 'Nothing was measured yet. Give --json and --html places that can be written.',
+      exitCode: USAGE,
+    });
+  }
+}
+
+/** A name that is part of no variant's is a mistake, and would make a report that looks complete. */
+function checkVariants(wanted: readonly string[], scenarios: readonly Scenario[], scale: Scale): void {
+  const ids = scenarios.flatMap(({ variants }) => variants(scale).map(({ id }) => id));
+  const unknown = wanted.filter((part) => !ids.some((id) => id.includes(part)));
+  if (unknown.length === 0) return;
+  throw new BenchError(`no variant of the scenarios is called ${unknown.join(' or ')}`, {
+    hint: `There are${scale === 'quick' ? ' with --quick' : ''}: ${unique(ids).join(', ')}.`,
+    exitCode: USAGE,
   });
-  stdout.write(`kept: ${kept.map((file) => relative(packageRoot, file)).join(', ')}\n`);
+}
+
+/** Kept results are whole scenarios with a verdict, beside those that every Node user has at hand. */
+function checkWorthKeeping({ variant }: Flags, rounds: number, drivers: readonly Driver[]): void {
+  const absent = CORE.filter((driver) => !drivers.includes(driver)).map(({ name }) => name);
+  const why =
+    variant !== undefined
+      ? 'some of the variants'
+      : rounds < MINIMUM_ROUNDS
+        ? `${rounds} rounds`
+        : absent.length > 0
+          ? `a run without ${absent.join(', ')}`
+          : null;
+  if (why === null) return;
+  throw new BenchError(`--save: ${why} would replace whole results`, {
+    hint: `Leave --variant away, take ${MINIMUM_ROUNDS} rounds or more and the core drivers; --json keeps anything.`,
+    exitCode: USAGE,
+  });
+}
+
+function unique<T>(list: readonly T[]): T[] {
+  return [...new Set(list)];
 }
 
 function driversFrom(names: readonly (Driver | SetName)[]): Driver[] {
@@ -93,14 +164,23 @@ function tell({ scenario, variant, driver, round, done }: Step): void {
   showProgress(done, `${scenario} ${variant}, round ${round + 1}${driver && `, ${driver}`}`);
 }
 
-/** The first SIGINT or SIGTERM ends what runs and lets it clean up behind itself. */
+/**
+ * A signal ends what runs and lets it clean up behind itself. More of them change nothing: the end is under way, and is
+ * bounded.
+ */
 function abortedBySignals(): AbortSignal {
   const controller = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(name, () => controller.abort(new Error(`ended by ${name}`)));
+  for (const [name, exitCode] of Object.entries(SIGNALS)) {
+    process.on(name, () => {
+      const hint = 'What is above was finished before.';
+      controller.abort(new BenchError(`ended by ${name}`, { hint, exitCode }));
+    });
   }
   return controller.signal;
 }
+
+/** With the exit codes that shells give. */
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
 async function list(): Promise<void> {
   const lines = ['Scenarios (--scenario) and their variants (--variant):', ''];
@@ -112,23 +192,22 @@ async function list(): Promise<void> {
         .join(', ')}`,
     );
   }
-  lines.push('', 'Drivers (--driver):', '');
+  lines.push('', 'Drivers (--driver), and what else is used:', '');
   for (const driver of DRIVERS) {
     const found = await driver.find();
     lines.push(
       `  ${driver.name.padEnd(24)}${'version' in found ? found.version : `missing: ${found.missing}`}`,
     );
   }
+  for (const name of Object.keys(TOOLS)) {
+    const found = findTool(name as Tool);
+    lines.push(`  ${name.padEnd(24)}${'version' in found ? found.version : `missing: ${found.missing}`}`);
+  }
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-function write(file: string, text: string): void {
-  mkdirSync(dirname(resolve(file)), { recursive: true });
-  writeFileSync(file, text);
-}
-
 function driverOrSet(text: string): Driver | SetName {
-  return text in SETS ? (text as SetName) : oneOf(DRIVERS)(text);
+  return Object.hasOwn(SETS, text) ? (text as SetName) : oneOf(DRIVERS)(text);
 }
 
 export function addComparison(program: Command): void {

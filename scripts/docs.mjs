@@ -78,6 +78,13 @@ ${rows.join('\n')}
 ${after}`;
 }
 
+function variantList(variants) {
+  const names = (some) => some.map(({ id }) => `\`${id}\``).join(', ');
+  const closer = variants.filter((variant) => variant.closer);
+  const all = names(variants.filter((variant) => !variant.closer));
+  return `Variants: ${all}${closer.length > 0 ? `; a closer look: ${names(closer)}` : ''}.`;
+}
+
 /** The hand-written page with what the scenarios and drivers say of themselves. */
 export function benchPage(page, scenarios, drivers) {
   const [, before, after] =
@@ -91,9 +98,7 @@ ${shows}
 
 *Not shown:* ${cannotShow}
 
-${core ? '' : 'Only when asked for. '}Variants: ${variants('full')
-      .map(({ id }) => `\`${id}\``)
-      .join(', ')}.
+${core ? '' : 'Only when asked for. '}${variantList(variants('full'))}
 `,
   );
   const rows = drivers.map(({ name, title, about }) => `| \`${name}\` | ${cell(title)} | ${cell(about)} |`);

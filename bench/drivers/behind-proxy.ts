@@ -13,8 +13,9 @@ export interface Backend {
 }
 
 export interface ProxyServer {
-  /** Also the name of the executable and of the Debian package. */
   name: string;
+  /** Its file, and the Debian package that has it; default: the name. */
+  executable?: string;
   title: string;
   about: string;
   /** Prints the version. */
@@ -37,13 +38,15 @@ function backendsOf({ workers, port }: ServiceOrder): Backend[] {
   return Array.from({ length: workers }, (_, slot) => ({ host: `127.77.0.${slot + 1}`, port: beside }));
 }
 
-async function find({ name, versionArgs }: ProxyServer): Promise<Found> {
+async function find({ name, executable = name, versionArgs }: ProxyServer): Promise<Found> {
   try {
-    const { stdout, stderr } = await promisify(execFile)(name, versionArgs);
+    const { stdout, stderr } = await promisify(execFile)(executable, versionArgs);
     const version = /\d+(\.\d+)+/.exec(stdout + stderr)?.[0];
-    return { version: `${name} ${version}, Node ${process.versions.node}` };
+    return { version: `${executable} ${version}, Node ${process.versions.node}` };
   } catch {
-    return { missing: `there is no ${name} in PATH. Type: apt-get install --no-install-recommends ${name}` };
+    return {
+      missing: `there is no ${executable} in PATH. Type: apt-get install --no-install-recommends ${executable}`,
+    };
   }
 }
 

@@ -36,6 +36,11 @@ export interface Service {
    * counted.
    */
   readonly pid: number;
+  /**
+   * Whether that process is a launcher of the benchmark's, which stands in for a supervisor that people have anyway
+   * (systemd): what it uses is not the rival's then.
+   */
+  readonly rootIsOurs?: true;
   /** Replaces every worker by a new one in the way that the product offers; null: it offers none. */
   readonly reload: (() => Promise<void>) | null;
   /** Ends everything, gently at first; resolves when no process of the service is left. */

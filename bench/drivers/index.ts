@@ -1,7 +1,7 @@
 /** All rivals. */
 import { CLUSTER_ROUND_ROBIN, CLUSTER_SHARED } from './cluster.js';
 import type { Driver } from './driver.js';
-import { HAPROXY } from './haproxy.js';
+import { HAPROXY, HAPROXY_QUEUE } from './haproxy.js';
 import { NGINX } from './nginx.js';
 import { PM2 } from './pm2.js';
 import { REUSEPORT } from './reuseport.js';
@@ -23,6 +23,7 @@ export const DRIVERS: readonly Driver[] = [
   WATTPM,
   NGINX,
   HAPROXY,
+  HAPROXY_QUEUE,
   SINGLE,
   ...SPILLWAY_VARIANTS,
 ];

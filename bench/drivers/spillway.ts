@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { packageRoot } from '../../lib/native.js';
+import type { MasterStatus } from '../../lib/serve/status.js';
 import type { Driver, Found, Service, ServiceOrder } from './driver.js';
 import { PROGRAM, run, startRoot } from './spawn.js';
 
@@ -19,7 +20,8 @@ async function find(): Promise<Found> {
   return { version: `Spillway ${version}, Node ${process.versions.node}` };
 }
 
-async function start(order: ServiceOrder, options: readonly string[]): Promise<Service> {
+/** @param selector that must be in force: below it, it would be something else that is measured. */
+async function start(order: ServiceOrder, options: readonly string[], selector: string): Promise<Service> {
   const env = { XDG_RUNTIME_DIR: order.folder, XDG_STATE_HOME: order.folder };
   const cli = [process.execPath, CLI] as const;
   const place = ['--host', order.host, '--port', String(order.port), '--backlog', String(order.backlog)];
@@ -27,8 +29,13 @@ async function start(order: ServiceOrder, options: readonly string[]): Promise<S
   const socket = join(order.folder, 'spillway', `${NAME}.sock`);
   const command = [...cli, 'start', PROGRAM, ...workers, ...place, ...options] as const;
   const root = await startRoot(order, { command, env }, (it) =>
-    it.until(async () => (await stateOf(socket)) === 'running'),
+    it.until(async () => (await statusOf(socket))?.state === 'running'),
   );
+  const lesser = (await statusOf(socket))?.ports.find((port) => port.selector !== selector);
+  if (lesser) {
+    await root.stop();
+    throw new Error(`selector ${lesser.selector} is in force, and not ${selector}: ${lesser.notice}`);
+  }
   return {
     pid: root.pid,
     reload: () => run(order, { command: [...cli, 'reload', NAME], env }),
@@ -37,7 +44,7 @@ async function start(order: ServiceOrder, options: readonly string[]): Promise<S
 }
 
 /** As docs/control.md says; undefined while nobody answers. */
-function stateOf(socketPath: string): Promise<string | undefined> {
+function statusOf(socketPath: string): Promise<MasterStatus | undefined> {
   return new Promise((resolve) => {
     const query = request({ socketPath, path: '/v1/status', timeout: 1000 }, (response) => {
       let text = '';
@@ -45,7 +52,7 @@ function stateOf(socketPath: string): Promise<string | undefined> {
       response.on('data', (piece: string) => {
         text += piece;
       });
-      response.on('end', () => resolve(JSON.parse(text).state));
+      response.on('end', () => resolve(JSON.parse(text)));
       response.on('error', () => resolve(undefined));
     });
     query.on('timeout', () => query.destroy());
@@ -54,14 +61,20 @@ function stateOf(socketPath: string): Promise<string | undefined> {
   });
 }
 
-function variant(name: string, title: string, about: string, options: readonly string[]): Driver {
+function variant(
+  name: string,
+  title: string,
+  about: string,
+  options: readonly string[],
+  selector = 'ebpf',
+): Driver {
   return {
     name,
     title,
     workersAre: 'processes',
     about,
     find,
-    start: (order) => start(order, options),
+    start: (order) => start(order, options, selector),
   };
 }
 
@@ -88,6 +101,7 @@ export const SPILLWAY: readonly Driver[] = [
       `Spillway, selector ${selector}`,
       `As spillway, with the selector ${selector}: what is left without the privileges for eBPF.`,
       ['--selector', selector],
+      selector,
     ),
   ),
 ];

@@ -11,8 +11,8 @@ import { benchProgram } from './program.js';
 import { OUTCOMES, type Samples } from './samples.js';
 
 /** How the generator comes before others on its processor; the order is that of bench/native/machine.h. */
-export const PRECEDENCES = ['none', 'nice', 'real-time'] as const;
-export type Precedence = (typeof PRECEDENCES)[number];
+const PRECEDENCES = ['none', 'nice', 'real-time'] as const;
+type Precedence = (typeof PRECEDENCES)[number];
 
 export interface LoadSamples extends Samples {
   /** When the load's time began, milliseconds of CLOCK_MONOTONIC, which process.hrtime() shows. */

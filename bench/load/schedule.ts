@@ -9,7 +9,7 @@ import { seededRandom } from './random.js';
  * `poisson`: of clients that know nothing of one another; several at once and long pauses are part of it. `even`: one
  * every 1/rate seconds, which hides what a service does with requests that come together.
  */
-export type Spacing = 'even' | 'poisson';
+type Spacing = 'even' | 'poisson';
 
 /** A part of a load with one rate; lasts `milliseconds`. `rate` in requests per second, 0 or more. */
 export interface Step {

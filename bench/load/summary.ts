@@ -1,6 +1,6 @@
 /**
- * Figures from samples. Latencies are those of requests that were answered; all others are counted by how they ended
- * ({@link outcomes}), and a latency is never to be shown without that count beside it.
+ * Figures from samples. Histograms hold the requests that were answered; all others are counted by how they ended
+ * ({@link outcomes}). Percentiles that rivals are judged by are over all requests, see {@link latencies}.
  */
 import {
   build,
@@ -12,7 +12,7 @@ import type { Timeline } from '../report/schema.js';
 import { OUTCOMES, type Outcome, type Samples } from './samples.js';
 
 /** Whether the request with this index is one that a figure is about. */
-export type Judged = (index: number) => boolean;
+type Judged = (index: number) => boolean;
 
 const everyone: Judged = () => true;
 const OK = OUTCOMES.indexOf('ok');
@@ -49,10 +49,10 @@ export function histogram(
   return result;
 }
 
-export const PERCENTILES = { p50: 50, p90: 90, p99: 99, p999: 99.9 } as const;
+const PERCENTILES = { p50: 50, p90: 90, p99: 99, p999: 99.9 } as const;
 
 /** Milliseconds; null when nothing was recorded. */
-export type Percentiles = Record<keyof typeof PERCENTILES | 'max', number | null>;
+type Percentiles = Record<keyof typeof PERCENTILES | 'max', number | null>;
 
 export function percentiles(histogram: Histogram): Percentiles {
   const at = (percentile: number) =>
@@ -61,12 +61,25 @@ export function percentiles(histogram: Histogram): Percentiles {
   return { p50: at(p50), p90: at(p90), p99: at(p99), p999: at(p999), max: at(100) };
 }
 
-/** What most scenarios tell: times from due to first byte of the judged requests that were answered, milliseconds. */
+/**
+ * What most scenarios tell: percentiles of the time from due to first byte over all judged requests, milliseconds. One
+ * that failed, however soon, counts as long as clients are patient: nobody gets better by answering fewer.
+ *
+ * @param patience milliseconds after which requests are given up; null: failed requests are left out, for figures that
+ *   are not compared.
+ */
 export function latencies(
   samples: Samples,
-  judged?: Judged,
+  patience: number | null,
+  judged: Judged = everyone,
 ): Record<'p50' | 'p99' | 'p999' | 'max', number | null> {
-  const { p50, p99, p999, max } = percentiles(histogram(samples, 'firstByte', judged));
+  const times = histogram(samples, 'firstByte', judged);
+  const { ok, 'not-sent': notSent, ...failed } = outcomes(samples, judged);
+  const failures = Object.values(failed).reduce((sum, count) => sum + count, 0);
+  if (patience !== null && failures > 0) {
+    times.recordValueWithCount(Math.min(patience * PER_MILLISECOND, LONGEST), failures);
+  }
+  const { p50, p99, p999, max } = percentiles(times);
   return { p50, p99, p999, max };
 }
 

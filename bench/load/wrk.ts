@@ -1,5 +1,5 @@
 /** wrk, where it fits: as much as goes over connections that stay. */
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 export interface WrkOrder {
@@ -11,7 +11,7 @@ export interface WrkOrder {
   signal: AbortSignal;
 }
 
-export interface WrkResult {
+interface WrkResult {
   answered: number;
   /** Connections that failed or broke, time-outs, and answers other than 2xx and 3xx. */
   failed: number;
@@ -20,12 +20,6 @@ export interface WrkResult {
   /** Milliseconds, from sending to the whole answer. */
   p50: number;
   p99: number;
-}
-
-/** Its version, or null where it is not installed. */
-export function findWrk(): string | null {
-  const { stdout, error } = spawnSync('wrk', ['--version'], { encoding: 'utf8' });
-  return error ? null : (stdout.match(/^wrk (\S+)/)?.[1] ?? 'unknown');
 }
 
 export async function runWrk({ url, connections, seconds, cpu, signal }: WrkOrder): Promise<WrkResult> {

@@ -1,6 +1,5 @@
 /** What one driver gives in the rounds of one variant, made into its result. */
 import type { Samples } from '../load/samples.js';
-import { OUTCOMES, type Outcome } from '../load/samples.js';
 import {
   answersPerWorker,
   encodeHistogram,
@@ -60,11 +59,9 @@ export class Collected {
       round,
       position,
       figures,
-      outcomes: samples ? outcomes(samples) : noOutcomes(),
+      outcomes: samples && outcomes(samples),
       workers: samples ? answersPerWorker(samples) : [],
-      generator: samples
-        ? { ...lateness(samples), busy: samples.generatorBusy }
-        : { lateP99: 0, lateMax: 0, busy: 0 },
+      generator: samples && { ...lateness(samples), busy: samples.generatorBusy },
     });
     if (!samples) return;
     this.#firstByte = merged(this.#firstByte, histogram(samples, 'firstByte', judged));
@@ -89,11 +86,15 @@ export class Collected {
 
   /** Of the round in the middle by the first leading figure. */
   #middleTimeline(): Timeline | null {
-    const leading = this.#specs.find((spec) => spec.leading)?.name;
+    const leading = this.#specs.find((spec) => spec.leading);
     if (leading === undefined || this.#timelines.length === 0) return this.#timelines[0] ?? null;
+    // The best first. A round without the figure is worse than any that has it, whichever way is good.
+    const sign = leading.better === 'higher' ? -1 : 1;
+    const badnessOf = (value: number | null | undefined) =>
+      value === null || value === undefined ? Number.POSITIVE_INFINITY : sign * value;
     const order = this.#rounds
-      .map(({ figures }, index) => ({ value: figures[leading] ?? Number.POSITIVE_INFINITY, index }))
-      .sort((a, b) => a.value - b.value);
+      .map(({ figures }, index) => ({ badness: badnessOf(figures[leading.name]), index }))
+      .sort((a, b) => (a.badness === b.badness ? a.index - b.index : a.badness - b.badness));
     return this.#timelines[order[(order.length - 1) >> 1]?.index ?? 0] ?? null;
   }
 
@@ -118,8 +119,4 @@ function merged(sum: Histogram | null, more: Histogram): Histogram {
 function stepFor({ due, count }: Samples): number {
   const last = due[count - 1] ?? 0;
   return STEPS.find((step) => last / step <= BUCKETS) ?? (STEPS.at(-1) as number);
-}
-
-function noOutcomes(): Record<Outcome, number> {
-  return Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>;
 }

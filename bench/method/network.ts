@@ -52,7 +52,7 @@ export function bindTo(processor: number): void {
   });
   if (status === 0) return;
   throw new SpillwayError('ERR_SPILLWAY_SYSTEM', `taskset: ${error?.message ?? stderr.trim()}`, {
-    hint: 'Install util-linux, which has taskset.',
+    hint: 'Is the processor one that this process may run on?',
   });
 }
 

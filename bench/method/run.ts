@@ -13,6 +13,7 @@ import { readEnvironment } from './environment.js';
 import type { Processors } from './network.js';
 import { turnsOf } from './order.js';
 import { PLAIN_REQUEST, RunningTarget } from './target.js';
+import { findTool, TOOLS, type Tool } from './tools.js';
 import { besideReference, verdictsOn } from './verdicts.js';
 
 export interface RunOptions {
@@ -20,6 +21,8 @@ export interface RunOptions {
   /** Which variants, by id; all without it. */
   isWanted?: (scenario: Scenario, variant: { id: string }) => boolean;
   drivers: readonly Driver[];
+  /** Those of them that take turns in variants which are a closer look. */
+  closer: readonly Driver[];
   /** What all are compared with; capacity is measured with it, also when it takes no turns itself. */
   reference: Driver;
   rounds: number;
@@ -41,15 +44,22 @@ export interface Step {
 
 export type Progress = (step: Step) => void;
 
-export async function runBenchmark(options: RunOptions, progress: Progress): Promise<Report> {
+/**
+ * @param keep gets the report so far after every scenario: what a run that is ended in the middle has found out.
+ * @returns the whole report; rejects with the signal's reason when it is aborted, with nothing left running.
+ */
+export async function runBenchmark(
+  options: RunOptions,
+  progress: Progress,
+  keep: (report: Report) => void,
+): Promise<Report> {
   const began = performance.now();
   const environment = readEnvironment();
   const found = new Map<Driver, Found>();
   for (const driver of options.drivers) found.set(driver, await driver.find());
   const run = new Run(options, found, progress);
   const scenarios: ScenarioResult[] = [];
-  for (const scenario of options.scenarios) scenarios.push(await run.scenario(scenario));
-  return {
+  const report = (): Report => ({
     schema: SCHEMA,
     environment,
     options: {
@@ -66,14 +76,32 @@ export async function runBenchmark(options: RunOptions, progress: Progress): Pro
       version: 'version' in how ? how.version : null,
       missing: 'missing' in how ? how.missing : null,
     })),
-    scenarios,
+    tools: Object.keys(TOOLS).map((name) => {
+      const how = findTool(name as Tool);
+      return {
+        name,
+        version: 'version' in how ? how.version : null,
+        missing: 'missing' in how ? how.missing : null,
+      };
+    }),
+    scenarios: [...scenarios],
     took: (performance.now() - began) / 1000,
-  };
+  });
+  for (const scenario of options.scenarios) {
+    scenarios.push(await run.scenario(scenario));
+    keep(report());
+  }
+  return report();
 }
 
 /** The variants of a scenario that this run measures. */
 function variantsOf(options: RunOptions, scenario: Scenario): (Variant | BareVariant)[] {
   return scenario.variants(options.scale).filter((variant) => options.isWanted?.(scenario, variant) ?? true);
+}
+
+/** Who takes turns in a variant, as far as it does not exclude them. */
+function driversOf({ drivers, closer }: RunOptions, variant: Variant | BareVariant): readonly Driver[] {
+  return 'closer' in variant && variant.closer ? closer : drivers;
 }
 
 class Run {
@@ -91,7 +119,8 @@ class Run {
     this.#found = found;
     this.#progress = progress;
     const variants = options.scenarios.flatMap((scenario) => variantsOf(options, scenario));
-    this.#turns = variants.length * options.rounds * options.drivers.length;
+    const perRound = variants.map((variant) => driversOf(options, variant).length);
+    this.#turns = perRound.reduce((sum, count) => sum + count, 0) * options.rounds;
   }
 
   async scenario(scenario: Scenario): Promise<ScenarioResult> {
@@ -102,7 +131,8 @@ class Run {
         'measureAll' in variant
           ? await this.#bare(scenario, variant)
           : await this.#withServices(scenario, variant);
-      const { id, title, settings } = variant;
+      const { id, title } = variant;
+      const settings = { ...variant.settings, ...this.#measuredSettings(variant) };
       const figures = [...variant.figures];
       variants.push({ id, title, settings, figures, drivers, verdicts: verdictsOn(figures, drivers) });
     }
@@ -110,9 +140,9 @@ class Run {
   }
 
   async #withServices(scenario: Scenario, variant: Variant): Promise<DriverResult[]> {
-    const { drivers, rounds, seed, processors } = this.#options;
+    const { rounds, seed, processors } = this.#options;
     const all = new Map<Driver, Collected>();
-    for (const driver of drivers) {
+    for (const driver of driversOf(this.#options, variant)) {
       if (scenario.only && !scenario.only(driver)) continue;
       all.set(driver, new Collected(driver.name, variant.figures, this.#absence(variant, driver)));
     }
@@ -129,13 +159,20 @@ class Run {
           try {
             await this.#turn(variant, driver, collected, turn, capacity, far);
           } catch (error) {
-            if (this.#options.signal.aborted) throw error;
+            this.#options.signal.throwIfAborted();
             collected.fail(error);
           }
         }
       }
+    } catch (error) {
+      // Neither the link nor the capacity is a rival's: nobody can be measured here, and the run goes on.
+      this.#options.signal.throwIfAborted();
+      for (const collected of all.values()) if (!collected.isAbsent) collected.fail(error);
     } finally {
-      await far?.close();
+      // A link that lost packets says so here: nothing that was measured over it counts.
+      await far?.close().catch((error: unknown) => {
+        for (const collected of all.values()) if (!collected.isAbsent) collected.fail(error);
+      });
     }
     return finished(all.values(), variant.figures, this.#options.reference.name);
   }
@@ -168,22 +205,38 @@ class Run {
   async #bare(scenario: Scenario, variant: BareVariant): Promise<DriverResult[]> {
     const { rounds, scale, drivers } = this.#options;
     const all = new Map<string, Collected>();
-    for (let round = 0; round < rounds; round++) {
-      this.#step(scenario, variant, '', round, drivers.length);
-      const figures = await variant.measureAll(round, scale);
-      for (const [position, name] of Object.keys(figures).entries()) {
-        const collected = all.get(name) ?? new Collected(name, variant.figures, null);
-        all.set(name, collected);
-        collected.add({ round, position, seed: 0 }, { figures: figures[name] ?? {}, samples: null });
+    try {
+      for (let round = 0; round < rounds; round++) {
+        this.#step(scenario, variant, '', round, drivers.length);
+        const figures = await variant.measureAll(round, scale);
+        for (const [position, name] of Object.keys(figures).entries()) {
+          const collected = all.get(name) ?? new Collected(name, variant.figures, null);
+          all.set(name, collected);
+          collected.add({ round, position, seed: 0 }, { figures: figures[name] ?? {}, samples: null });
+        }
+        this.#options.signal.throwIfAborted();
       }
+    } catch (error) {
       this.#options.signal.throwIfAborted();
+      const { name } = this.#options.reference;
+      if (all.size === 0) all.set(name, new Collected(name, variant.figures, null));
+      for (const collected of all.values()) collected.fail(error);
     }
     return finished(all.values(), variant.figures, this.#options.reference.name);
+  }
+
+  /** What the load of this variant was made from besides. */
+  #measuredSettings(variant: Variant | BareVariant): Record<string, number> {
+    if (!('needsCapacity' in variant) || !variant.needsCapacity) return {};
+    const capacity = this.#capacities.get(capacityKey(variant));
+    return capacity === undefined ? {} : { capacity: Math.round(capacity) };
   }
 
   #absence(variant: Variant, driver: Driver): DriverResult['absent'] {
     const found = this.#found.get(driver) as Found;
     if ('missing' in found) return { why: 'missing', text: found.missing };
+    const tool = variant.tool && findTool(variant.tool);
+    if (tool && 'missing' in tool) return { why: 'missing', text: tool.missing };
     const text = variant.excludes?.(driver) ?? null;
     return text === null ? null : { why: 'does-not-apply', text };
   }
@@ -203,8 +256,7 @@ class Run {
 
   /** Connections per second of the reference with these wishes, without any delay. */
   async #capacityFor(variant: Variant): Promise<number> {
-    const { workers, placement, service = {}, saturates } = variant;
-    const key = JSON.stringify([workers, placement, service, saturates]);
+    const key = capacityKey(variant);
     const known = this.#capacities.get(key);
     if (known !== undefined) return known;
     const target = await this.#open(this.#options.reference, variant, null);
@@ -221,6 +273,11 @@ class Run {
 /** Ports of the services: another one for every service, so that none inherits connections of the one before. */
 const FIRST_PORT = 20_000;
 const PORTS = 4_000;
+
+/** What the capacity depends on. */
+function capacityKey({ workers, placement, service = {}, saturates }: Variant): string {
+  return JSON.stringify([workers, placement, service, saturates]);
+}
 
 /** Connections at once that saturate any service here. */
 const MANY = 64;

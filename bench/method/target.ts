@@ -8,7 +8,8 @@ import { runLoad } from '../load/generator.js';
 import type { Samples } from '../load/samples.js';
 import type { LoadWishes, Placement, ServiceWishes, Target, Worker } from '../scenarios/scenario.js';
 import { Desk } from '../service/desk.js';
-import { descriptors, memory, processorTime, treeOf } from '../service/processes.js';
+import { descriptors, memory, ownTime, processorTime, runTime, treeOf } from '../service/processes.js';
+import { FOLDER_PREFIX } from './alone.js';
 import { LOOPBACK_SOURCES, type Processors, processorsFor } from './network.js';
 
 /** Node's own default for net.Server.listen(). */
@@ -69,7 +70,7 @@ export class RunningTarget implements Target {
 
   /** Resolves when all workers listen, a client was answered and the program is warm. Leaves nothing when it rejects. */
   static async open(order: TargetOrder): Promise<RunningTarget> {
-    const folder = mkdtempSync(join(tmpdir(), 'spillway-bench-'));
+    const folder = mkdtempSync(join(tmpdir(), FOLDER_PREFIX));
     let desk: Desk | undefined;
     let service: Service | undefined;
     try {
@@ -141,18 +142,29 @@ export class RunningTarget implements Target {
   }
 
   processorTime(): number {
-    return processorTime(this.#service.pid);
+    const { pid, rootIsOurs } = this.#service;
+    return processorTime(pid) - (rootIsOurs ? ownTime(pid) : 0);
+  }
+
+  runTime(): number {
+    return this.#processes().reduce((sum, pid) => sum + runTime(pid), 0);
+  }
+
+  /** Of the service, without a launcher that is ours. */
+  #processes(): number[] {
+    const { pid, rootIsOurs } = this.#service;
+    return treeOf(pid).filter((each) => !(rootIsOurs && each === pid));
   }
 
   memory(): { workers: { pid: number; bytes: number }[]; others: number } {
     const serving = new Set(this.#desk.workers().map(({ pid }) => pid));
-    const all = treeOf(this.#service.pid).map((pid) => ({ pid, bytes: memory(pid) }));
+    const all = this.#processes().map((pid) => ({ pid, bytes: memory(pid) }));
     const others = all.filter(({ pid }) => !serving.has(pid)).reduce((sum, { bytes }) => sum + bytes, 0);
     return { workers: all.filter(({ pid }) => serving.has(pid)), others };
   }
 
   descriptors(): number {
-    return treeOf(this.#service.pid).reduce((sum, pid) => sum + descriptors(pid), 0);
+    return this.#processes().reduce((sum, pid) => sum + descriptors(pid), 0);
   }
 
   load(wishes: LoadWishes, onStart?: (startedAt: number) => void): Promise<Samples> {

@@ -40,7 +40,11 @@ export function verdictsOn(specs: readonly FigureSpec[], results: readonly Drive
   return verdicts;
 }
 
-/** Of the rounds in which both have the figure; undefined where there is none, or no better and worse. */
+/**
+ * Of the rounds in which both have the figure; undefined where there is none, or no better and worse. Where one of them
+ * lacks it in some rounds (nobody was answered then, for example) there is no verdict: the rounds that are left are those
+ * that went well.
+ */
 function comparisonOf(
   { name, better }: FigureSpec,
   ours: DriverResult,
@@ -49,15 +53,18 @@ function comparisonOf(
   if (better === null) return undefined;
   const others = new Map(theirs.rounds.map(({ round, figures }) => [round, figures[name] ?? null]));
   const pairs: [number, number][] = [];
+  let lacking = 0;
   for (const { round, figures } of ours.rounds) {
     const mine = figures[name] ?? null;
     const other = others.get(round) ?? null;
     if (mine !== null && other !== null) pairs.push([mine, other]);
+    else if (mine !== null || other !== null) lacking++;
   }
   if (pairs.length === 0) return undefined;
-  return compare(
+  const comparison = compare(
     pairs.map(([mine]) => mine),
     pairs.map(([, other]) => other),
     better,
   );
+  return lacking > 0 ? { ...comparison, verdict: 'unknown' } : comparison;
 }

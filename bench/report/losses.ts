@@ -3,7 +3,7 @@ import type { Comparison } from '../method/compare.js';
 import type { Figure } from '../method/statistics.js';
 import { isOurs, OURS } from '../method/verdicts.js';
 import type { DriverResult, FigureSpec, Report, ScenarioResult, VariantResult } from './schema.js';
-import { absentText } from './words.js';
+import { absentText, inDigits } from './words.js';
 
 /** Spillway beside one rival in one figure of one variant. */
 export interface Standing {
@@ -29,7 +29,7 @@ export interface Unjudged {
 }
 
 /** The largest difference first in every list. */
-export interface Standings {
+interface Standings {
   losses: Standing[];
   wins: Standing[];
   ties: Standing[];
@@ -143,4 +143,18 @@ export function tallyOf({ wins, ties, losses, unknown }: Standings, scenario?: s
   const amount = (list: readonly Standing[]) =>
     scenario === undefined ? list.length : list.filter((each) => each.scenario.name === scenario).length;
   return { wins: amount(wins), ties: amount(ties), losses: amount(losses), unknown: amount(unknown) };
+}
+
+/** Without any verdict, counts of wins and losses would read like a result: {@link nothingText} takes their place. */
+export function hasVerdict({ wins, ties, losses }: Tally): boolean {
+  return wins + ties + losses > 0;
+}
+
+export function nothingText({ unknown }: Tally): string {
+  return `nothing was compared${unknown > 0 ? ` (${inDigits(unknown)} without a verdict)` : ''}`;
+}
+
+/** In place of the losses where there is none. */
+export function noLossText(tally: Tally): string {
+  return hasVerdict(tally) ? 'Nowhere: no interval of a comparison says so.' : 'Nothing was compared.';
 }

@@ -1,14 +1,18 @@
 /** The report in Markdown: one page per scenario, losses first, for readers who look at the repository. */
-import { type Standing, standingsOf, type Unjudged } from './losses.js';
+import { noLossText, type Standing, standingsOf, tallyOf, titleOf, type Unjudged } from './losses.js';
 import { firstFigure, type Row, rowsOf } from './rows.js';
 import type { FigureSpec, Report, ScenarioResult, VariantResult } from './schema.js';
 import {
   advantage,
+  busyWarning,
   comparisonText,
   direction,
+  generatorWarning,
   inDigits,
   method,
   titleWithUnit,
+  toolText,
+  UNCORRECTED,
   VERDICT_TEXT,
   warning,
   whereAndWhen,
@@ -17,13 +21,13 @@ import {
 } from './words.js';
 
 export function toMarkdown(report: Report): string {
-  const said = warning(report);
+  const said = [warning(report), busyWarning(report.environment)].filter((each) => each !== null);
   const lines = [
     `# Benchmark: ${report.scenarios.map(({ name }) => name).join(', ')}`,
     '',
     '<!-- Written by `npm run bench`; the figures are in the JSON file of the same name. -->',
     '',
-    ...(said ? [`**${said}**`, ''] : []),
+    ...said.flatMap((each) => [`**${each}**`, '']),
     ...losses(report),
     ...report.scenarios.flatMap((scenario) => scenarioLines(report, scenario)),
     ...where(report),
@@ -35,13 +39,12 @@ export function toMarkdown(report: Report): string {
 }
 
 function losses(report: Report): string[] {
-  const { losses: all, unjudged } = standingsOf([report]);
+  const standings = standingsOf([report]);
+  const { losses: all, unjudged } = standings;
   return [
     '## Where Spillway loses',
     '',
-    ...(all.length > 0
-      ? lossTable(all)
-      : [warning(report) ?? 'Nowhere: no interval of a comparison says so.']),
+    ...(all.length > 0 ? lossTable(all) : [warning(report) ?? noLossText(tallyOf(standings))]),
     '',
     ...unjudgedLines(unjudged),
   ];
@@ -93,6 +96,7 @@ function scenarioLines(report: Report, scenario: ScenarioResult): string[] {
 /** Every figure: rows are drivers, in every cell the median and the lowest and highest round. */
 function variantLines(report: Report, scenario: ScenarioResult, variant: VariantResult): string[] {
   const settings = Object.entries(variant.settings).map(([name, value]) => `${name} ${value}`);
+  const limited = generatorWarning(variant, (driver) => titleOf(report, driver));
   const telling = firstFigure(variant);
   const figures = variant.figures;
   const rows = rowsOf(report, variant, figures);
@@ -103,6 +107,7 @@ function variantLines(report: Report, scenario: ScenarioResult, variant: Variant
     '',
     inText(settings.join(', ')),
     '',
+    ...(limited === null ? [] : [`**${inText(limited)}**`, '']),
     tableRow([...head, ...verdictHead]),
     tableRow([...head.map((_, index) => (index === 0 ? '---' : '---:')), ...verdictHead.map(() => '---')]),
     ...rows.map((row) => driverRow(row, figures, telling, head.length + verdictHead.length)),
@@ -148,8 +153,10 @@ function where(report: Report): string[] {
     '',
     `- ${inText(whereAndWhen(report.environment))}`,
     `- load average ${report.environment.load.toFixed(2)} at the start; spectre_v2: ${inText(report.environment.spectreV2 ?? 'unknown')}`,
+    ...report.tools.map((tool) => `- ${inText(toolText(tool))}`),
     `- ${inText(method(report))}`,
     '- In the tables: median of the rounds (lowest–highest). `×`: ratio to the other in the same rounds, `+` and `−`: difference; in brackets the 95 % confidence interval. A win or a loss is one only if the whole interval lies on one side.',
+    `- ${UNCORRECTED}`,
     ...report.drivers.map(({ title, version, missing, about }) => {
       const state = missing === null ? (version ?? 'version unknown') : `**missing**: ${missing}`;
       return `- ${inText(title)}: ${inText(state)}. ${inText(about)}`;

@@ -1,7 +1,15 @@
 /** The short table of the README, made from the results that are kept. Pure. */
 
 import { isOurs, OURS } from '../method/verdicts.js';
-import { type Standing, standingsOf, type Tally, tallyOf, titleOf } from './losses.js';
+import {
+  hasVerdict,
+  nothingText,
+  type Standing,
+  standingsOf,
+  type Tally,
+  tallyOf,
+  titleOf,
+} from './losses.js';
 import { lossTable, tableRow } from './markdown.js';
 import { firstFigure } from './rows.js';
 import type { DriverResult, FigureSpec, Report, ScenarioResult, VariantResult } from './schema.js';
@@ -141,20 +149,29 @@ function verdictsText(
   return parts.length > 0 ? parts.join(', ') : 'not compared';
 }
 
-function tallyText({ wins, ties, losses, unknown }: Tally, unjudged: number): string {
-  return [
+function tallyText(tally: Tally, unjudged: number): string {
+  const { wins, ties, losses, unknown } = tally;
+  const counts = [
     count(wins, 'win'),
     count(ties, 'tie'),
     losses > 0 ? `**${count(losses, 'loss')}**` : count(losses, 'loss'),
     ...(unknown > 0 ? [`${inDigits(unknown)} without a verdict`] : []),
+  ];
+  return [
+    ...(hasVerdict(tally) ? counts : [nothingText(tally)]),
     ...(unjudged > 0 ? [`${inDigits(unjudged)} not to be judged`] : []),
   ].join(', ');
 }
 
 function lossLines(reports: readonly Report[]): string[] {
-  const { losses } = standingsOf(reports);
+  const standings = standingsOf(reports);
+  const { losses } = standings;
   const warned = reports.map(warning).find((said) => said !== null);
-  if (losses.length === 0) return [`**Where Spillway loses:** ${warned ?? 'nowhere in these results.'}`];
+  if (losses.length === 0) {
+    const tally = tallyOf(standings);
+    const none = hasVerdict(tally) ? 'nowhere in these results' : nothingText(tally);
+    return [`**Where Spillway loses:** ${warned ?? `${none}.`}`];
+  }
   const shown = losses.slice(0, LOSSES_SHOWN);
   const more = losses.length - shown.length;
   const rest =
@@ -167,9 +184,10 @@ function provenance(reports: readonly Report[], renewal: string): string[] {
     const quick = options.quick ? ', quick' : '';
     return `${day(environment)} on ${machine(environment)}, Linux ${environment.kernel}, Node ${environment.node}, ${revision(environment)}, ${count(options.rounds, 'round')}${quick}`;
   });
-  const missing = reports.flatMap(({ drivers }) =>
-    drivers.filter(({ missing }) => missing !== null).map(({ title }) => title),
-  );
+  const missing = reports.flatMap(({ drivers, tools }) => [
+    ...drivers.filter(({ missing }) => missing !== null).map(({ title }) => title),
+    ...tools.filter(({ missing }) => missing !== null).map(({ name }) => name),
+  ]);
   const took = reports.length > 0 ? Math.max(...reports.map((report) => report.took)) : 0;
   return [
     `Measured ${[...new Set(lines)].join('; ')}.`,

@@ -1,10 +1,11 @@
 /** The folder of kept results: a file per scenario, and everything that is made from them. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { toHtml } from './html.js';
 import { toJson } from './json.js';
 import { toMarkdown } from './markdown.js';
 import { intoReadme, toReadmeTable } from './readme.js';
+import { replaceFile } from './replace.js';
 import { type Report, SCHEMA } from './schema.js';
 
 /** Schemas of other benchmarks that keep their results in the same folder. */
@@ -58,7 +59,7 @@ function filesOf(folder: string): string[] {
   }
 }
 
-export interface SaveOptions {
+interface SaveOptions {
   /** The file whose table is renewed; null: none. */
   readme: string | null;
   /** The command that measures everything again, as the README tells it. */
@@ -70,7 +71,7 @@ export interface SaveOptions {
 /**
  * Keeps every scenario of the report in place of its last results: `<scenario>.json` and `<scenario>.md`; then renews
  * `report.html` and the README's table from all that are kept. The measured figures are written first, so that whatever
- * fails afterwards does not lose them. Returns the files that were written.
+ * fails afterwards does not lose them; a file that cannot be written stays as it was. Returns the files that were written.
  */
 export function saveReport(
   report: Report,
@@ -80,7 +81,7 @@ export function saveReport(
   mkdirSync(folder, { recursive: true });
   const files: string[] = [];
   const write = (file: string, text: string) => {
-    writeFileSync(file, text);
+    replaceFile(file, text);
     files.push(file);
   };
   const parts = splitByScenario(report);

@@ -40,11 +40,12 @@ export interface RoundResult {
   position: number;
   /** By name of the figure; null where it could not be had (nobody answered, so there is no latency). */
   figures: Record<string, number | null>;
-  outcomes: Record<Outcome, number>;
-  /** Answers per worker, most first. */
+  /** Requests, by how they ended; null where they were not recorded one by one: wrk made them, or there were none. */
+  outcomes: Record<Outcome, number> | null;
+  /** Answers per worker, most first; empty where `outcomes` is null. */
   workers: number[];
-  /** How late the generator itself was, milliseconds: 99th percentile and maximum; and its load, 0 to 1. */
-  generator: { lateP99: number; lateMax: number; busy: number };
+  /** How late the generator itself was, milliseconds: 99th percentile and maximum; and its load, 0 to 1. Null likewise. */
+  generator: { lateP99: number; lateMax: number; busy: number } | null;
 }
 
 export interface DriverResult {
@@ -96,6 +97,15 @@ export interface ScenarioResult {
   variants: VariantResult[];
 }
 
+/** A program of the system that the benchmark itself uses in some variants. */
+export interface ReportedTool {
+  name: string;
+  /** With its name, such as "wrk 4.1.0"; null when it is missing. */
+  version: string | null;
+  /** Why it is missing, and what to type to get it; null when it is there. */
+  missing: string | null;
+}
+
 export interface Report {
   schema: typeof SCHEMA;
   environment: Environment;
@@ -110,6 +120,7 @@ export interface Report {
     processors: { generator: number; apart: number[]; over: number[] };
   };
   drivers: { name: string; title: string; about: string; version: string | null; missing: string | null }[];
+  tools: ReportedTool[];
   scenarios: ScenarioResult[];
   /** Seconds the whole run took. */
   took: number;

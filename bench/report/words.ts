@@ -3,7 +3,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { type Comparison, MINIMUM_ROUNDS } from '../method/compare.js';
 import type { Environment } from '../method/environment.js';
 import type { Figure } from '../method/statistics.js';
-import type { DriverResult, FigureSpec, Report } from './schema.js';
+import type { DriverResult, FigureSpec, Report, ReportedTool, VariantResult } from './schema.js';
 
 /** Three significant digits; whole numbers keep all of theirs, with commas between the thousands. */
 export function inDigits(value: number): string {
@@ -102,7 +102,7 @@ const ABSENT_TEXT = {
 export function absentText({ why, text }: NonNullable<DriverResult['absent']>): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out.
   const plain = stripVTControlCharacters(text).replace(/[\x00-\x09\x0b-\x1f\x7f]/g, ' ');
-  return `${ABSENT_TEXT[why]}: ${plain}`;
+  return `${ABSENT_TEXT[why]}: ${plain.trim()}`;
 }
 
 /** What a reader must know before the first figure; null when there is nothing. */
@@ -111,6 +111,53 @@ export function warning({ options }: Report): string | null {
     ? `No verdict is given: ${count(options.rounds, 'round')}, and it takes ${MINIMUM_ROUNDS} to tell a difference from chance.`
     : null;
 }
+
+/** Load average of the last minute at the start, above which something else ran, or had just run. */
+const BUSY_LOAD = 0.5;
+
+/** That the machine was not the benchmark's alone; null when nothing says so. */
+export function busyWarning({ load }: Environment): string | null {
+  return load > BUSY_LOAD
+    ? `The machine was busy when the benchmark began: its load average was ${load.toFixed(2)}, and above ${BUSY_LOAD} the figures may be those of what ran beside.`
+    : null;
+}
+
+/** Above this share of a processor, or this late (milliseconds, 99th percentile), it is the generator that was measured. */
+const GENERATOR_LIMIT = { busy: 0.9, late: 1 } as const;
+
+/**
+ * That a variant's figures are those of the generator in some turns; null where it could do what it was told, and where
+ * that was not recorded.
+ */
+export function generatorWarning(
+  { drivers }: VariantResult,
+  nameOf: (driver: string) => string = String,
+): string | null {
+  const turns = drivers.flatMap(({ driver, rounds }) =>
+    rounds.flatMap(({ generator }) => (generator ? { driver, ...generator } : [])),
+  );
+  const limited = turns.filter(
+    ({ busy, lateP99 }) => busy > GENERATOR_LIMIT.busy || lateP99 > GENERATOR_LIMIT.late,
+  );
+  if (limited.length === 0) return null;
+  const names = [...new Set(limited.map(({ driver }) => nameOf(driver)))].join(', ');
+  const busiest = inDigits(100 * Math.max(...limited.map(({ busy }) => busy)));
+  const latest = withUnit(inDigits(Math.max(...limited.map(({ lateP99 }) => lateP99))), 'ms');
+  return [
+    `The generator itself was the limit in ${inDigits(limited.length)} of ${count(turns.length, 'turn')} (${names}):`,
+    `it was up to ${busiest} % busy and up to ${latest} late (p99);`,
+    `${100 * GENERATOR_LIMIT.busy} % and ${GENERATOR_LIMIT.late} ms are allowed.`,
+  ].join(' ');
+}
+
+/** Its version, or that it is missing and how to get it. */
+export function toolText({ name, version, missing }: ReportedTool): string {
+  return missing === null ? (version ?? `${name}, version unknown`) : `${name} is missing: ${missing}`;
+}
+
+/** What a reader of many verdicts must know: the intervals are 95 % ones, each on its own. */
+export const UNCORRECTED =
+  'Verdicts are not corrected for many comparisons: of figures that do not differ, about 1 in 40 looks like a win and 1 in 40 like a loss.';
 
 /** "2 × AMD EPYC, in a virtual machine". */
 export function machine({ cpu, virtual }: Environment): string {

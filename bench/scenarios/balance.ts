@@ -24,7 +24,10 @@ function held(name: string, rate: number, scale: Scale): Variant {
     workers: WORKERS,
     placement: 'over',
     figures: FIGURES,
-    excludes: excludesLoneWorker,
+    excludes: (driver) =>
+      driver.workersAre === 'processes behind a proxy'
+        ? 'the connections of its clients end at the proxy, no worker has them'
+        : excludesLoneWorker(driver),
     async measure({ target, seed }: Cell): Promise<Measured> {
       const samples = await target.load({
         work: {

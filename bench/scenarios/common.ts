@@ -21,7 +21,7 @@ export function blockingPath(how: Blocker, milliseconds: number): string {
   return `/block?how=${how}&ms=${milliseconds}`;
 }
 
-/** Time from due to first byte of the requests that were answered, in milliseconds. */
+/** Time from due to first byte, in milliseconds; a failed request counts as PATIENCE. */
 const LATENCY: readonly FigureSpec[] = [
   { name: 'p50', title: 'p50', unit: 'ms', better: 'lower' },
   { name: 'p99', title: 'p99', unit: 'ms', better: 'lower' },
@@ -30,9 +30,16 @@ const LATENCY: readonly FigureSpec[] = [
 ];
 
 /** Requests that were not answered rightly, whichever way; what the generator itself could not send is not among them. */
-const FAILED: FigureSpec = { name: 'failed', title: 'failed', unit: 'requests', better: 'lower' };
+const FAILED: FigureSpec = {
+  name: 'failed',
+  title: 'failed',
+  unit: 'requests',
+  better: 'lower',
+  // Beside every latency, so that none is read without it.
+  leading: true,
+};
 
-/** The latencies and the failures, of which those named lead. */
+/** The latencies, of which those named lead, and the failures. */
 export function latencyFigures(...leading: string[]): FigureSpec[] {
   return [...LATENCY, FAILED].map((spec) =>
     leading.includes(spec.name) ? { ...spec, leading: true } : spec,
@@ -43,7 +50,7 @@ export function measuredLatency(
   samples: Samples,
   judged?: (index: number) => boolean,
 ): Record<string, number | null> {
-  return { ...latencies(samples, judged), failed: failures(samples) };
+  return { ...latencies(samples, PATIENCE, judged), failed: failures(samples) };
 }
 
 export function failures(samples: Samples): number {

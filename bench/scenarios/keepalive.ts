@@ -1,5 +1,5 @@
 import { steady } from '../load/schedule.js';
-import { findWrk, runWrk } from '../load/wrk.js';
+import { runWrk } from '../load/wrk.js';
 import type { FigureSpec } from '../report/schema.js';
 import { get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
@@ -30,8 +30,7 @@ function saturation(scale: Scale): Variant {
     placement: 'apart',
     saturates: true,
     figures: SATURATED,
-    excludes: () =>
-      findWrk() === null ? 'wrk is not installed (apt-get install --no-install-recommends wrk)' : null,
+    tool: 'wrk',
     async measure({ target }: Cell): Promise<Measured> {
       const before = target.processorTime();
       const { answered, failed, took, p50, p99 } = await runWrk({
@@ -55,7 +54,7 @@ function saturation(scale: Scale): Variant {
 }
 
 function open(scale: Scale): Variant {
-  const milliseconds = scale === 'quick' ? 1_000 : 3_000;
+  const milliseconds = scale === 'quick' ? 700 : 3_000;
   return {
     id: `rate-${RATE}`,
     title: `${RATE} requests a second on ${CONNECTIONS} connections`,

@@ -38,7 +38,7 @@ function killed(scale: Scale): Variant {
     workers: WORKERS,
     placement: 'over',
     service: { serviceTime: SERVICE_TIME },
-    figures: [...latencyFigures('failed', 'p99', 'max'), AGAIN],
+    figures: [...latencyFigures('p99', 'max'), AGAIN],
     excludes: (driver) => excludesLoneWorker(driver) ?? excludesThreads(driver),
     async measure({ target, seed }: Cell): Promise<Measured> {
       const load = {
@@ -69,7 +69,7 @@ export const kill: Scenario = {
   name: 'kill',
   title: 'Workers are killed',
   shows:
-    'How many requests fail when a worker dies without a word, how long the others wait, and how soon there are as many workers again. The requests the dead one had accepted are lost everywhere; those that waited in its queue need not be.',
+    'How many requests fail when a worker dies without a word, how long the others wait, and how soon there are as many workers again. The requests that the dead one had accepted are lost, but for a proxy that may send them again (a GET may be); those that waited in its queue need not be.',
   cannotShow: 'Crashes that repeat at every start: no delay of a supervisor is reached by a few deaths.',
   core: true,
   variants: (scale) => [killed(scale)],

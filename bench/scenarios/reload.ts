@@ -16,10 +16,11 @@ const RATE = 800;
 const SERVICE_TIME = 2;
 const BEFORE = 500;
 
-const TOOK: FigureSpec = { name: 'took', title: 'took', unit: 'ms', better: 'lower' };
+/** Not compared: some are a command line that starts first, some a message. */
+const TOOK: FigureSpec = { name: 'took', title: 'took', unit: 'ms', better: null };
 
 function reloaded(scale: Scale): Variant {
-  const milliseconds = scale === 'quick' ? 4_000 : 7_000;
+  const milliseconds = scale === 'quick' ? 3_000 : 9_000;
   return {
     id: `rate-${RATE}`,
     title: `all ${WORKERS} workers are replaced, ${RATE}/s`,
@@ -27,7 +28,7 @@ function reloaded(scale: Scale): Variant {
     workers: WORKERS,
     placement: 'over',
     service: { serviceTime: SERVICE_TIME },
-    figures: [...latencyFigures('failed', 'p99', 'max'), TOOK],
+    figures: [...latencyFigures('p99', 'max'), TOOK],
     excludes: (driver) => excludesLoneWorker(driver),
     async measure({ target, seed }: Cell): Promise<Measured> {
       const { reload } = target;
@@ -42,6 +43,9 @@ function reloaded(scale: Scale): Variant {
         await reload();
         return now() - began;
       });
+      if (BEFORE + took > milliseconds) {
+        throw new Error(`the reload took ${Math.round(took)} ms, the load was over before`);
+      }
       const marks = [
         { at: BEFORE, what: 'reload' },
         { at: BEFORE + took, what: 'reloaded' },
@@ -56,7 +60,7 @@ export const reload: Scenario = {
   title: 'All workers are replaced under load',
   shows: 'How many requests fail while new workers take over, and how long the others wait.',
   cannotShow:
-    'Connections that stay open (see the tests of drains), and reloads that take longer than the load: its length is in the settings, what the reload took in the figures.',
+    'Connections that stay open (see the tests of drains), and the ways of people who have a second machine or a second set of workers: behind a proxy the workers are replaced one after another, in place.',
   core: true,
   variants: (scale) => [reloaded(scale)],
 };

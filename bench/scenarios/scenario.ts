@@ -3,6 +3,7 @@ import type { Driver } from '../drivers/driver.js';
 import type { LoadOrder } from '../load/order.js';
 import type { Samples } from '../load/samples.js';
 import type { WrkOrder } from '../load/wrk.js';
+import type { Tool } from '../method/tools.js';
 import type { FigureSpec, Timeline } from '../report/schema.js';
 import type { Blocker } from '../service/blocking.js';
 
@@ -48,6 +49,8 @@ export interface Target {
   readonly reload: (() => Promise<void>) | null;
   /** Processor time the whole service has used so far, milliseconds; of processes that ended, too, where it can be told. */
   processorTime(): number;
+  /** As processorTime(), to the nanosecond and only of processes that run now: for services at rest. */
+  runTime(): number;
   /** Proportional share (PSS) of memory now, in bytes, of the processes with a worker and of all others. */
   memory(): { workers: { pid: number; bytes: number }[]; others: number };
   /** Open descriptors of all processes of the service. */
@@ -108,6 +111,13 @@ export interface Variant {
    */
   saturates?: true;
   needsCapacity?: true;
+  /**
+   * A closer look at what another variant shows: measured with the core drivers only, unless drivers are asked for by
+   * name. A run of everything with everybody would take a day otherwise.
+   */
+  closer?: true;
+  /** Without it the variant is missing for everybody. */
+  tool?: Tool;
   figures: readonly FigureSpec[];
   /** Why this driver cannot be measured here, in words; null: it can. */
   excludes?(driver: Driver): string | null;

@@ -17,7 +17,7 @@ const SLOWER = 5;
 const SHARE = 60;
 
 function slow(scale: Scale): Variant {
-  const milliseconds = scale === 'quick' ? 1_500 : 5_000;
+  const milliseconds = scale === 'quick' ? 1_000 : 5_000;
   const rate = Math.round(((WORKERS - 1 + 1 / SLOWER) * (1000 / SERVICE_TIME) * SHARE) / 100);
   return {
     id: `load-${SHARE}`,

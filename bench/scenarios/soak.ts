@@ -11,7 +11,7 @@ const BLOCKED_FOR = 50;
 const MEGABYTE = 1e6;
 
 const FIGURES: readonly FigureSpec[] = [
-  ...latencyFigures('failed', 'p99'),
+  ...latencyFigures('p99'),
   { name: 'drift', title: 'p99 of the last quarter − first', unit: 'ms', better: null, leading: true },
   { name: 'grown', title: 'memory grown', unit: 'MB', better: null, leading: true },
   { name: 'descriptors', title: 'descriptors more', unit: 'descriptors', better: null, leading: true },
@@ -44,12 +44,15 @@ function soaked(scale: Scale): Variant {
         const share = (samples.due[index] as number) / milliseconds;
         return judged(index) && share >= first && share < first + 0.25;
       };
-      const [early, late] = [latencies(samples, quarter(0)).p99, latencies(samples, quarter(0.75)).p99];
+      const [early, late] = [
+        latencies(samples, PATIENCE, quarter(0)).p99,
+        latencies(samples, PATIENCE, quarter(0.75)).p99,
+      ];
       return {
         samples,
         judged,
         figures: {
-          ...latencies(samples, judged),
+          ...latencies(samples, PATIENCE, judged),
           failed: failures(samples),
           drift: early === null || late === null ? null : late - early,
           grown: (held() - before.memory) / MEGABYTE,

@@ -6,6 +6,8 @@ import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 /** How long a request blocks its worker, milliseconds, and how many do. */
 const BLOCKED_FOR = 200;
 const ONE_IN = 100;
+/** The fewest of a full load. */
+const REQUESTS = 3_000;
 /** There and back, milliseconds: a choice made at the SYN is as old as that when the connection arrives. */
 const ROUND_TRIP = 20;
 
@@ -14,13 +16,19 @@ interface Choice {
   rate: number;
   workers?: number;
   roundTrip?: number;
+  closer?: true;
 }
 
-function stalled({ blocker, rate, workers = WORKERS, roundTrip = 0 }: Choice, scale: Scale): Variant {
-  const milliseconds = scale === 'quick' ? 1_500 : 6_000;
+function stalled(
+  { blocker, rate, workers = WORKERS, roundTrip = 0, ...closer }: Choice,
+  scale: Scale,
+): Variant {
+  // Long enough that the 99.9th percentile is not one single request.
+  const milliseconds = scale === 'quick' ? 1_500 : Math.max(8_000, (REQUESTS / rate) * 1_000);
   const far = roundTrip > 0 ? `-far` : '';
   const many = workers === WORKERS ? '' : `-${workers}`;
   return {
+    ...closer,
     id: `${blocker}-${rate}${many}${far}`,
     title:
       `${blocker}, ${rate}/s, ${workers} workers` +
@@ -58,10 +66,10 @@ export const stall: Scenario = {
       scale === 'quick'
         ? [...middle, far]
         : [
-            { blocker: 'spin', rate: 100 },
+            { blocker: 'spin', rate: 100, closer: true },
             ...middle,
-            { blocker: 'spin', rate: 600 },
-            { blocker: 'spin', rate: 400, workers: 8 },
+            { blocker: 'spin', rate: 600, closer: true },
+            { blocker: 'spin', rate: 400, workers: 8, closer: true },
             far,
           ];
     return choices.map((choice) => stalled(choice, scale));

@@ -8,7 +8,14 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 const TICKS_PER_SECOND = 100;
 
 /** Fields of /proc/PID/stat as proc(5) numbers them. */
-const STAT = { state: 3, parent: 4, session: 6, userTime: 14, childrenSystemTime: 17 } as const;
+const STAT = {
+  state: 3,
+  parent: 4,
+  session: 6,
+  userTime: 14,
+  systemTime: 15,
+  childrenSystemTime: 17,
+} as const;
 
 function read(path: string): string {
   try {
@@ -81,6 +88,21 @@ export function processorTime(pid: number): number {
       ticks += Number(field(number));
   }
   return (ticks * 1000) / TICKS_PER_SECOND;
+}
+
+/** Of that, what the process itself has used, without any other: milliseconds, in steps of 10. */
+export function ownTime(pid: number): number {
+  const field = stat(pid);
+  if (!field) return 0;
+  return ((Number(field(STAT.userTime)) + Number(field(STAT.systemTime))) * 1000) / TICKS_PER_SECOND;
+}
+
+/** Processor time of the process's threads that run now: milliseconds, from schedstat's nanoseconds. */
+export function runTime(pid: number): number {
+  const nanoseconds = list(`/proc/${pid}/task`).map((thread) =>
+    Number(read(`/proc/${pid}/task/${thread}/schedstat`).split(' ')[0]),
+  );
+  return nanoseconds.reduce((sum, time) => sum + time, 0) / 1e6;
 }
 
 /** Proportional share of the process's memory (PSS), bytes: pages that several processes share count in parts. */

@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { driverNamed } from '../../bench/drivers/index.js';
@@ -18,11 +19,11 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const MAIN = join(packageRoot, 'dist', 'bench', 'main.js');
 
-/** Runs the benchmarks' command line to its end. */
-async function bench(...args: string[]) {
-  const child = spawn(process.execPath, [MAIN, ...args, '--html', join(folder, 'run.html')], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+function start(...args: string[]): ChildProcessByStdio<null, Readable, Readable> {
+  return spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+async function ended(child: ReturnType<typeof start>) {
   const [stdout, stderr, [code]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),
@@ -30,6 +31,9 @@ async function bench(...args: string[]) {
   ]);
   return { code, stdout, stderr };
 }
+
+/** Runs the comparison to its end. */
+const bench = (...args: string[]) => ended(start(...args, '--html', join(folder, 'run.html')));
 
 /** One variant of every scenario, or two. */
 const VARIANTS = [
@@ -67,7 +71,7 @@ describe('a quick run of every core scenario', () => {
     compared = await run('--driver', 'spillway,reuseport', '--variant', COMPARED.join());
     report = await run('--driver', 'spillway', '--variant', VARIANTS.join());
     expect(readFileSync(join(folder, 'run.html'), 'utf8')).toContain('</html>');
-  }, 120_000);
+  }, 300_000);
 
   const variants = () =>
     [report, compared].flatMap(({ scenarios }) => scenarios.flatMap(({ variants }) => variants));
@@ -79,6 +83,10 @@ describe('a quick run of every core scenario', () => {
   };
   const rounds = ({ drivers }: VariantResult) => drivers.flatMap(({ rounds }) => rounds);
   const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
+  const outcomesOf = ({ outcomes }: RoundResult) => {
+    if (outcomes === null) throw new Error('the requests were not recorded');
+    return outcomes;
+  };
 
   test('has a result of every driver in every variant, and nothing failed', () => {
     expect(report.scenarios.map(({ name }) => name)).toEqual(CORE);
@@ -106,13 +114,15 @@ describe('a quick run of every core scenario', () => {
 
   test('requests add up: answered ones have a worker, all others an outcome', () => {
     for (const each of variants().filter(({ drivers }) => drivers.some(({ firstByte }) => firstByte))) {
-      for (const { outcomes, workers } of rounds(each)) {
+      for (const round of rounds(each)) {
+        const { workers } = round;
+        const outcomes = outcomesOf(round);
         expect(outcomes.ok).toBeGreaterThan(0);
         expect(sum(workers)).toBe(outcomes.ok);
         expect(outcomes['not-sent']).toBe(0);
       }
       for (const { timeline, rounds } of each.drivers) {
-        const [{ outcomes }] = rounds as [RoundResult];
+        const outcomes = outcomesOf(rounds[0] as RoundResult);
         expect(sum(timeline?.answered ?? [])).toBe(outcomes.ok);
         expect(sum(timeline?.failed ?? [])).toBe(sum(Object.values(outcomes)) - outcomes.ok);
       }
@@ -125,7 +135,7 @@ describe('a quick run of every core scenario', () => {
       ['balance', 'slowly'],
     ] as const) {
       const both = rounds(variant(scenario, id, compared));
-      const counts = both.map(({ outcomes }) => sum(Object.values(outcomes)));
+      const counts = both.map((round) => sum(Object.values(outcomesOf(round))));
       expect(counts).toHaveLength(2);
       expect(counts[0]).toBeGreaterThan(50);
       expect(counts[1]).toBe(counts[0]);
@@ -142,7 +152,7 @@ describe('a quick run of every core scenario', () => {
   test('rates follow from counts', () => {
     const { settings, drivers } = variant('rate', 'saturation');
     for (const { figures, rounds } of drivers) {
-      const [{ outcomes }] = rounds as [RoundResult];
+      const outcomes = outcomesOf(rounds[0] as RoundResult);
       expect(figures.rate?.median).toBeCloseTo(outcomes.ok / (Number(settings.milliseconds) / 1000));
     }
   });
@@ -196,29 +206,78 @@ test('a driver that is missing is in the report, with what to type; one that is 
   }
 });
 
-test('an unknown scenario or driver is refused with the names there are', async () => {
-  for (const args of [
-    ['--scenario', 'stal'],
-    ['--driver', 'pm3'],
-  ]) {
-    const { code, stderr } = await bench(...args);
+describe('what is refused, before anything is measured', () => {
+  const cases: [string, string[], RegExp][] = [
+    ['an unknown scenario', ['--scenario', 'stal'], /There are: rate, /],
+    ['an unknown driver', ['--driver', 'pm3'], /There are: spillway, /],
+    ['a name that only looks like a set of drivers', ['--driver', 'toString'], /There are: spillway, /],
+    [
+      'a variant that no scenario has',
+      ['--scenario', 'hang', '--variant', 'stop-1,nope'],
+      /called nope.*stop-2/s,
+    ],
+    ['to keep some variants', ['--save', '--variant', 'stop-1'], /would replace whole results/],
+    ['to keep few rounds', ['--save', '--rounds', '4'], /4 rounds would replace/],
+    [
+      'to keep a run without the core drivers',
+      ['--save', '--driver', 'spillway,single'],
+      /without reuseport/,
+    ],
+    ['to keep a quick run', ['--save', '--quick'], /cannot be used/],
+    ['a report that cannot be written', ['--json', join(MAIN, 'report.json')], /ENOTDIR|EEXIST/],
+    ['a folder as a report', ['--json', folder], /EISDIR/],
+  ];
+
+  test.each(cases)('%s', async (_, args, words) => {
+    const { code, stdout, stderr } = await bench(...args);
+    expect(stderr).toMatch(words);
+    expect(stderr).not.toMatch(/\n\s+at /);
     expect(code).not.toBe(0);
-    expect(stderr).toMatch(/There are: /);
-  }
+    expect(stdout).toBe('');
+  });
 });
 
-test('a signal in the middle leaves no process behind', async () => {
-  const args = ['--scenario', 'rate', '--variant', 'saturation', '--driver', 'spillway'];
-  const child = spawn(process.execPath, [MAIN, ...args, '--html', join(folder, 'signal.html')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+test('the options of `decision` are its own, those of the comparison too', async () => {
+  const json = join(folder, 'decision.json');
+  const decision = ['decision', '--quick', '--rounds', '1', '--sockets', '2', '--json', json];
+  const { code, stdout } = await ended(start(...decision));
+  expect(code).toBe(0);
+  expect(stdout).toContain('decision');
+  expect(JSON.parse(readFileSync(json, 'utf8'))).toMatchObject({
+    schema: 'spillway-bench-decision/1',
+    options: { quick: true, rounds: 1, sockets: [2] },
   });
-  const said = text(child.stderr);
-  const pids = await until('the master, four workers and the generator run', () => {
-    const all = treeOf(child.pid as number).filter((pid) => pid !== child.pid);
-    return all.length >= 6 ? all : null;
-  });
-  child.kill('SIGTERM');
-  await once(child, 'exit');
-  expect(await said).toMatch(/ended by SIGTERM/);
-  for (const pid of pids) await gone(pid);
+});
+
+describe('a signal in the middle', () => {
+  test('leaves no process and no folder behind, keeps what was finished, and nobody runs beside it', async () => {
+    const json = join(folder, 'signal.json');
+    const child = start(
+      ...['--scenario', 'scale,rate', '--variant', 'sockets-2,saturation', '--driver', 'spillway,reuseport'],
+      ...['--rounds', '1', '--json', json, '--html', join(folder, 'signal.html')],
+    );
+    const end = ended(child);
+    const pids = await until(
+      'the first scenario is finished, and master, four workers and the generator of the second run',
+      () => {
+        const all = treeOf(child.pid as number).filter((pid) => pid !== child.pid);
+        return all.length >= 6 ? all : null;
+      },
+      30_000,
+    );
+    const second = await bench('--quick', '--scenario', 'start');
+    expect(second).toMatchObject({ code: 1, stdout: '' });
+    expect(second.stderr).toMatch(/another benchmark runs/);
+
+    child.kill('SIGTERM');
+    child.kill('SIGINT');
+    const { code, stdout, stderr } = await end;
+    expect(stderr).toMatch(/ended by SIG(TERM|INT)\n/);
+    expect([143, 130]).toContain(code);
+    for (const pid of pids) await gone(pid);
+    const { scenarios } = JSON.parse(readFileSync(json, 'utf8')) as Report;
+    expect(scenarios.map(({ name }) => name)).toEqual(['scale']);
+    expect(stdout).toContain('From 2 to 1,024 sockets');
+    expect(readdirSync(tmpdir()).filter((name) => /^spillway-bench-(?!lock)/.test(name))).toEqual([]);
+  }, 60_000);
 });

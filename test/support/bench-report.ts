@@ -19,6 +19,7 @@ export const RATE: FigureSpec = { name: 'rate', title: 'rate', unit: '1/s', bett
 export const FAILED: FigureSpec = { name: 'failed', title: 'failed', unit: 'requests', better: 'lower' };
 
 export const REFERENCE = 'reuseport';
+const TOOL = 'wrk';
 
 /** What a driver gave: by figure, a value per round; or why it gave nothing. */
 export type Given =
@@ -29,7 +30,8 @@ export type Given =
       /** Answers per worker in every round, most first. */
       workers?: number[];
       timeline?: Timeline;
-      outcomes?: Partial<Record<Outcome, number>>;
+      /** Null: neither they nor the generator's state were recorded. */
+      outcomes?: Partial<Record<Outcome, number>> | null;
     }
   | { absent: NonNullable<DriverResult['absent']> };
 
@@ -40,6 +42,10 @@ export interface GivenVariant {
   figures?: FigureSpec[];
   drivers: Record<string, Given>;
 }
+
+/** The same latency in each of five rounds. */
+export const steady = (value: number): Given => ({ values: { p99: [value, value, value, value, value] } });
+export const absent = (text: string): Given => ({ absent: { why: 'failed', text } });
 
 export function madeVariant({ id, title, settings, figures = [P99], drivers }: GivenVariant): VariantResult {
   const bare = Object.entries(drivers).map(([name, given]) => madeResult(name, given, figures));
@@ -88,18 +94,20 @@ function madeRound(
   round: number,
   values: Record<string, (number | null)[]>,
   workers: number[],
-  outcomes: Partial<Record<Outcome, number>>,
+  outcomes: Partial<Record<Outcome, number>> | null,
 ): RoundResult {
   return {
     round,
     position: 0,
     figures: Object.fromEntries(Object.entries(values).map(([name, all]) => [name, all[round] ?? null])),
-    outcomes: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, outcomes[outcome] ?? 0])) as Record<
-      Outcome,
-      number
-    >,
+    outcomes:
+      outcomes &&
+      (Object.fromEntries(OUTCOMES.map((outcome) => [outcome, outcomes[outcome] ?? 0])) as Record<
+        Outcome,
+        number
+      >),
     workers,
-    generator: { lateP99: 0.05, lateMax: 0.4, busy: 0.2 },
+    generator: outcomes && { lateP99: 0.05, lateMax: 0.4, busy: 0.2 },
   };
 }
 
@@ -131,13 +139,14 @@ export const TITLES: Record<string, string> = {
   nginx: 'nginx',
 };
 
-/** All drivers of the scenarios are there; those in `missing`, by name, are not, and why. */
+/** All drivers of the scenarios are there, and wrk; those in `missing`, by name, are not, and why. */
 export function madeReport(
   scenarios: ScenarioResult[],
-  { rounds = 5, missing = {} as Record<string, string>, quick = false } = {},
+  { rounds = 5, missing = {} as Record<string, string>, quick = false, load = 0.12 } = {},
 ): Report {
   const used = scenarios.flatMap(({ variants }) => variants.flatMap(({ drivers }) => drivers));
-  const names = [...new Set([...used.map(({ driver }) => driver), ...Object.keys(missing)])];
+  const { [TOOL]: noTool = null, ...noDriver } = missing;
+  const names = [...new Set([...used.map(({ driver }) => driver), ...Object.keys(noDriver)])];
   return {
     schema: SCHEMA,
     environment: {
@@ -149,7 +158,7 @@ export function madeReport(
       spectreV2: 'Mitigation: Retpolines',
       bpfJit: '1',
       node: 'v20.20.0',
-      load: 0.12,
+      load,
       git: { revision: '0123456789abcdef', changed: false },
     },
     options: {
@@ -166,6 +175,7 @@ export function madeReport(
       version: missing[name] === undefined ? '1.2.3' : null,
       missing: missing[name] ?? null,
     })),
+    tools: [{ name: TOOL, version: noTool === null ? 'wrk 4.1.0' : null, missing: noTool }],
     scenarios,
     took: 90,
   };
@@ -232,3 +242,11 @@ export function telling(): Report {
 
 /** What a failed driver said. */
 export const FAILURE = 'said </script><script>alert("|")</script>\n& <!-- ended with code 1';
+
+/** Makes the generator too busy in one turn: that of the reference in the first variant. */
+export function limitGenerator({ scenarios }: Report): void {
+  const drivers = scenarios[0]?.variants[0]?.drivers;
+  const turn = drivers?.find(({ driver }) => driver === REFERENCE)?.rounds[2];
+  if (!turn?.generator) throw new Error('a turn of the reference is needed');
+  turn.generator.busy = 0.97;
+}

@@ -53,7 +53,7 @@ describe('latencies', () => {
       p999: 10.007,
       max: 10.007,
     });
-    const { p50, p99, p999, max } = latencies(hundred);
+    const { p50, p99, p999, max } = latencies(hundred, null);
     for (const [got, exact] of [
       [p50, 5],
       [p99, 9.9],
@@ -74,12 +74,27 @@ describe('latencies', () => {
     ]);
     expect(histogram(mixed, 'firstByte').totalCount).toBe(3);
     expect(histogram(mixed, 'firstByte', (index) => index !== 5).totalCount).toBe(2);
-    expect(latencies(mixed, (index) => index === 0).max).toBeCloseTo(1, 2);
+    expect(latencies(mixed, null, (index) => index === 0).max).toBeCloseTo(1, 2);
+  });
+
+  test('count a failed request as long as clients are patient, however soon it failed', () => {
+    const some = samplesOf([
+      { firstByte: 1 },
+      { firstByte: 2 },
+      { outcome: 'refused' },
+      { outcome: 'reset', connected: 1 },
+      // Not the service's fault, so nobody's.
+      { outcome: 'not-sent' },
+    ]);
+    expect(latencies(some, 5_000).p50).toBeCloseTo(2, 2);
+    expect((latencies(some, 5_000).max as number) / 5_000).toBeCloseTo(1, 3);
+    expect(latencies(some, 5_000, (index) => index < 2).max).toBeCloseTo(2, 2);
+    expect(latencies(some, null).max).toBeCloseTo(2, 2);
   });
 
   test('are null where nobody answered', () => {
     const none = samplesOf([{ outcome: 'refused' }, { outcome: 'reset', connected: 1 }]);
-    expect(latencies(none)).toEqual({ p50: null, p99: null, p999: null, max: null });
+    expect(latencies(none, null)).toEqual({ p50: null, p99: null, p999: null, max: null });
   });
 
   test('of connecting leave out the requests that found their connection open', () => {
@@ -92,7 +107,7 @@ describe('latencies', () => {
   });
 
   test('of more than a minute count as a minute', () => {
-    const { max } = latencies(samplesOf([{ firstByte: 100_000 }]));
+    const { max } = latencies(samplesOf([{ firstByte: 100_000 }]), null);
     expect(Math.abs((max as number) / 60_000 - 1)).toBeLessThan(0.001);
   });
 });

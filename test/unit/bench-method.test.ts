@@ -15,23 +15,37 @@ import { NotOffered } from '../../bench/scenarios/scenario.js';
 import { packageRoot } from '../../lib/native.js';
 // @ts-expect-error: a plain script without types
 import { benchPage } from '../../scripts/docs.mjs';
+import { P99 } from '../support/bench-report.js';
 
 describe('turns', () => {
-  const drivers = ['a', 'b', 'c', 'd', 'e'];
+  const sizes = Array.from({ length: 11 }, (_, index) => index + 2);
 
-  test('everybody has one turn in every round, and is first in another one', () => {
-    const rounds = drivers.map((_, round) => turnsOf(drivers, round));
-    for (const round of rounds) expect([...round].sort()).toEqual(drivers);
-    expect(new Set(rounds.map(([first]) => first)).size).toBeGreaterThan(2);
-  });
+  test.each(sizes)(
+    'of %i rivals: everybody has every place, and every predecessor, equally often',
+    (size) => {
+      const rivals = Array.from({ length: size }, (_, index) => index);
+      const rounds = size % 2 === 0 ? size : 2 * size;
+      const places = new Map<string, number>();
+      const predecessors = new Map<string, number>();
+      for (let round = 0; round < rounds; round++) {
+        const turns = turnsOf(rivals, round);
+        expect([...turns].sort((a, b) => a - b)).toEqual(rivals);
+        for (const [place, rival] of turns.entries()) {
+          const count = (map: Map<string, number>, key: string) => map.set(key, (map.get(key) ?? 0) + 1);
+          count(places, `${rival} at ${place}`);
+          if (place > 0) count(predecessors, `${rival} after ${turns[place - 1]}`);
+        }
+      }
+      expect(places.size).toBe(size * size);
+      expect(new Set(places.values())).toEqual(new Set([rounds / size]));
+      expect(predecessors.size).toBe(size * (size - 1));
+      expect(new Set(predecessors.values())).toEqual(new Set([rounds / size]));
+    },
+  );
 
-  test('nobody always comes after the same one', () => {
-    const before = new Map(drivers.map((driver) => [driver, new Set<string>()]));
-    for (let round = 0; round < 4; round++) {
-      const turns = turnsOf(drivers, round);
-      for (const [index, driver] of turns.slice(1).entries()) before.get(driver)?.add(turns[index] as string);
-    }
-    for (const predecessors of before.values()) expect(predecessors.size).toBeGreaterThan(1);
+  test('of one and of none', () => {
+    expect(turnsOf(['a'], 3)).toEqual(['a']);
+    expect(turnsOf([], 3)).toEqual([]);
   });
 });
 
@@ -69,11 +83,23 @@ describe('verdicts', () => {
   test('set only those rounds beside each other that both have', () => {
     const some = resultOf('single', [null, 101, 102, null, 104]);
     const [verdict] = verdictsOn(SPECS, [ours, some]);
-    expect(verdict?.comparison).toMatchObject({ rounds: 3, verdict: 'unknown' });
+    expect(verdict?.comparison.rounds).toBe(3);
     expect(verdict?.comparison.median).toBeCloseTo(112 / 102);
     expect(verdictsOn(SPECS, [ours, resultOf('single', [null])]).map(({ figure }) => figure)).toEqual([
       'failed',
     ]);
+  });
+
+  test('are not given where one of them lacks rounds: those that are left went well', () => {
+    const often = resultOf('spillway', [110, 111, 112, 113, 114, 115, null]);
+    const always = resultOf('reuseport', [100, 101, 102, 103, 104, 105, 106]);
+    const verdictOf = (...results: DriverResult[]) => verdictsOn(SPECS, results)[0]?.comparison.verdict;
+    expect(verdictOf(often, always)).toBe('unknown');
+    const complete = resultOf('spillway', [110, 111, 112, 113, 114, 115, 116]);
+    expect(verdictOf(complete, always)).toBe('win');
+    expect(verdictOf(complete, resultOf('reuseport', [null, 101, 102, 103, 104, 105, 106]))).toBe('unknown');
+    // Neither has it: a round in which nothing could be said of either.
+    expect(verdictOf(often, resultOf('reuseport', [100, 101, 102, 103, 104, 105, null]))).toBe('win');
   });
 
   test('the reference is not compared with itself', () => {
@@ -130,6 +156,27 @@ describe('what is collected of a driver', () => {
       );
     }
     expect(collected.result().timeline?.marks).toEqual([{ at: 0, what: 'rate 20' }]);
+  });
+
+  test.each([
+    ['higher', [null, 30, null, 20, 10], 10],
+    ['lower', [null, 30, null, 20, 10], 30],
+    ['higher', [10, 20, 30, 40], 30],
+    ['lower', [10, 20, 30, 40], 20],
+  ] as const)('of which %s is better, %j: a round without it is the worst', (better, values, middle) => {
+    const collected = new Collected('spillway', [{ ...P99, better }], null);
+    for (const [round, p99] of values.entries()) {
+      const marks = [{ at: 0, what: String(p99) }];
+      collected.add({ round, position: 0, seed: 0 }, { figures: { p99 }, samples: SAMPLES, marks });
+    }
+    expect(collected.result().timeline?.marks).toEqual([{ at: 0, what: String(middle) }]);
+  });
+
+  test('what was not recorded is null, not zeros', () => {
+    const collected = new Collected('spillway', SPECS, null);
+    collected.add({ round: 0, position: 0, seed: 0 }, { figures, samples: null });
+    expect(collected.result().rounds[0]).toMatchObject({ outcomes: null, generator: null, workers: [] });
+    expect(collected.result().timeline).toBeNull();
   });
 
   test('a failure in any round voids the others, and says what it was', () => {

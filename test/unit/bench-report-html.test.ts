@@ -1,4 +1,7 @@
 /** The benchmark's report as a page: all in one file, nothing lost and nothing let out on the way. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import { seededRandom } from '../../bench/load/random.js';
 import { curveOf, GRID } from '../../bench/report/html/curves.js';
@@ -6,10 +9,12 @@ import { type PageData, pageData } from '../../bench/report/html/data.js';
 import { html, jsonForScript } from '../../bench/report/html/markup.js';
 import { toHtml } from '../../bench/report/html.js';
 import type { FigureSpec, Report } from '../../bench/report/schema.js';
+import { packageRoot } from '../../lib/native.js';
 import {
   FAILURE,
   type Given,
   histogramOf,
+  limitGenerator,
   madeReport,
   madeScenario,
   RATE,
@@ -113,6 +118,54 @@ describe('the page', () => {
     expect(wordsOf(toHtml([report]))).toContain('No verdict is given: 2 rounds');
   });
 
+  test('warns of the generator in the variant whose figures may be those of the generator', () => {
+    const report = telling();
+    limitGenerator(report);
+    const warned = markupOf(toHtml([report]))
+      .split('<section class="panel"')
+      .map((part) =>
+        part.includes(
+          '<p class="warning">The generator itself was the limit in 1 of 20 turns (plain SO_REUSEPORT)',
+        ),
+      );
+    expect(warned).toEqual([false, true, false, false]);
+    expect(page).not.toContain('The generator itself');
+  });
+
+  test('warns of a machine that was busy, and names the scenarios if the others had a quiet one', () => {
+    const busy = madeReport([madeScenario('hang', { id: 'one', drivers: {} })], { load: 0.51 });
+    const said = 'The machine was busy when the benchmark began: its load average was 0.51';
+    expect(markupOf(toHtml([busy]))).toContain(`<p class="warning">${said}`);
+    expect(markupOf(toHtml([busy, telling()]))).toContain(`<p class="warning">hang: ${said}`);
+    expect(page).not.toContain('The machine was busy');
+  });
+
+  test('names the tools, or that they are missing', () => {
+    expect(wordsOf(page)).toContain('Tools wrk 4.1.0 ');
+    expect(wordsOf(toHtml([madeReport([], { missing: { wrk: 'type this' } })]))).toContain(
+      'Tools wrk is missing: type this ',
+    );
+  });
+
+  test('does not count wins and losses where nothing was compared', () => {
+    const one: Given = { values: { p99: [1] } };
+    const scenario = madeScenario('hang', { id: 'one', drivers: { spillway: one, reuseport: one } });
+    for (const [report, text] of [
+      [madeReport([madeScenario('hang', { id: 'one', drivers: { pm2: one } })]), 'nothing was compared'],
+      [madeReport([scenario], { rounds: 1 }), 'nothing was compared (1 without a verdict)'],
+    ] as const) {
+      const words = wordsOf(toHtml([report]));
+      expect(words.split(text)).toHaveLength(3);
+      expect(words).toContain(`hang the scenario hang ${text} `);
+      expect(words).not.toMatch(/0 wins|0 losses|Nowhere/);
+    }
+    expect(wordsOf(toHtml([madeReport([])]))).toContain('Where Spillway loses Nothing was compared.');
+  });
+
+  test('says that among many verdicts some come by chance', () => {
+    expect(wordsOf(page)).toContain('about 1 in 40 looks like a win and 1 in 40 like a loss');
+  });
+
   test('is a page without any result, too', () => {
     expect(wordsOf(toHtml([]))).toContain('0 scenarios in 0 variants with 0 drivers');
   });
@@ -149,8 +202,8 @@ describe('data for the charts', () => {
       [7, 9, 8, 8, 8],
     ]);
     expect(ours?.workers).toEqual([0.6, 0.4]);
-    expect(ours?.outcomes[outcomes.indexOf('ok')]).toBe(500);
-    expect(ours?.outcomes[outcomes.indexOf('reset')]).toBe(40);
+    expect(ours?.outcomes?.[outcomes.indexOf('ok')]).toBe(500);
+    expect(ours?.outcomes?.[outcomes.indexOf('reset')]).toBe(40);
     expect(ours?.generator).toEqual([0.05, 0.4, 0.2]);
     expect(ours?.timeline).toMatchObject({
       step: 100,
@@ -163,6 +216,54 @@ describe('data for the charts', () => {
       spillway: { own: true, look: 0 },
       'spillway:hash': { own: true, look: 1 },
       reuseport: { own: false, reference: true, look: 0 },
+    });
+  });
+
+  describe('where the requests were not recorded one by one', () => {
+    const unrecorded: Given = { values: { p99: [1, 2] }, outcomes: null };
+    const shownOf = (drivers: Record<string, Given>) => {
+      const { outcomes, variants } = pageData([madeReport([madeScenario('rate', { id: 'wrk', drivers })])]);
+      return ended(variants['0-0-0'], outcomes);
+    };
+
+    /** What the page's script makes of how the requests ended, as nested lists of texts. */
+    function ended(variant: unknown, outcomes: readonly string[]): string {
+      type Part = (variant: unknown) => unknown;
+      const parts: Part[] = [];
+      const element = (_: string, __: object, ...children: unknown[]) => children;
+      const text = (value: number, unit: string) => `${value} ${unit}`.trim();
+      const bench = {
+        data: { outcomes },
+        parts,
+        element,
+        text,
+        titleOf: String,
+        isOwn: () => false,
+        median: Math.max,
+      };
+      const file = join(packageRoot, 'bench', 'report', 'page', 'tables.js');
+      runInNewContext(readFileSync(file, 'utf8'), { bench });
+      return JSON.stringify(parts[0]?.(variant));
+    }
+
+    test('is nothing, and not zeros', () => {
+      expect(
+        pageData([madeReport([madeScenario('rate', { id: 'wrk', drivers: { pm2: unrecorded } })])]).variants[
+          '0-0-0'
+        ]?.drivers[0],
+      ).toMatchObject({ outcomes: null, generator: null });
+    });
+
+    test('is said in a sentence for all, or in the row of whom it is about', () => {
+      expect(shownOf({ pm2: unrecorded })).toBe(
+        '["How the requests ended, and the generator: not recorded"]',
+      );
+      const both = shownOf({
+        pm2: unrecorded,
+        reuseport: { values: { p99: [1] }, outcomes: { ok: 3, reset: 2 } },
+      });
+      expect(both).toContain('["pm2"],["not recorded"],["not recorded"],["not recorded"],["not recorded"]');
+      expect(both).toContain('["reuseport"],["3"],["2"],["0.05 ms / 0.4 ms"],["20 %"]');
     });
   });
 

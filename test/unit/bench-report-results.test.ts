@@ -1,12 +1,37 @@
 /** The folder of kept results: what is written there is read again, and nobody else's file is touched. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { toJson } from '../../bench/report/json.js';
 import { BEGIN, END } from '../../bench/report/readme.js';
 import { loadResults, parseReport, saveReport, splitByScenario } from '../../bench/report/results.js';
 import { madeReport, madeScenario, telling } from '../support/bench-report.js';
+
+/** As on a disk that fills up: of the file whose name contains this only a part is written. */
+const full = vi.hoisted(() => ({ at: null as string | null }));
+
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  const writing: typeof fs.writeFileSync = (file, data, options) => {
+    if (full.at === null || !String(file).includes(full.at)) return fs.writeFileSync(file, data, options);
+    fs.writeFileSync(file, String(data).slice(0, 100), options);
+    throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  };
+  return { ...fs, writeFileSync: writing };
+});
 
 let folder: string;
 let results: string;
@@ -19,7 +44,10 @@ beforeEach(() => {
   writeFileSync(readme, `# Name\n\n${BEGIN}\n${END}\n`);
 });
 
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => {
+  full.at = null;
+  rmSync(folder, { recursive: true });
+});
 
 const save = (report = telling(), order: string[] = []) =>
   saveReport(report, results, { readme, renewal: 'again', order });
@@ -83,6 +111,40 @@ describe('saving', () => {
     expect(() => save()).toThrow(BEGIN);
     expect(readFileSync(readme, 'utf8')).toBe('# Name\n');
     expect(namesOf(loadResults(results))).toEqual(['rate', 'stall']);
+  });
+
+  test.each(['stall.json', 'rate.json', 'rate.md', 'report.html', 'README.md'])(
+    'a disk that is full at %s leaves the old content, which is loaded as before, and nothing beside it',
+    (name) => {
+      save();
+      const file = name === 'README.md' ? readme : join(results, name);
+      const before = readFileSync(file, 'utf8');
+      const names = readdirSync(results);
+      const later = telling();
+      later.took = 1_234;
+      later.environment.load = 3;
+      for (const { variants } of later.scenarios) for (const each of variants) each.title = 'another';
+      full.at = name;
+      expect(() => save(later)).toThrow('ENOSPC');
+      expect(readFileSync(file, 'utf8')).toBe(before);
+      expect(readdirSync(results)).toEqual(names);
+      expect(readdirSync(folder).sort()).toEqual(['README.md', 'results']);
+      expect(namesOf(loadResults(results))).toEqual(['rate', 'stall']);
+      full.at = null;
+      save(later);
+      expect(readFileSync(file, 'utf8')).not.toBe(before);
+    },
+  );
+
+  test('a README keeps its mode, and the link that leads to it', () => {
+    const elsewhere = join(folder, 'elsewhere.md');
+    renameSync(readme, elsewhere);
+    symlinkSync('elsewhere.md', readme);
+    chmodSync(elsewhere, 0o640);
+    save();
+    expect(lstatSync(readme).isSymbolicLink()).toBe(true);
+    expect(readFileSync(elsewhere, 'utf8')).toContain('| scenario |');
+    expect(statSync(elsewhere).mode & 0o777).toBe(0o640);
   });
 
   test('without a README only the folder is written', () => {

@@ -1,26 +1,33 @@
-/** What the benchmark's report says of made-up results: numbers, losses, and the forms for terminal and repository. */
-import { stripVTControlCharacters } from 'node:util';
+/** What the benchmark's report says of made-up results: numbers, losses, and the forms for the repository. */
 import { describe, expect, test } from 'vitest';
 import type { Comparison } from '../../bench/method/compare.js';
 import { standingsOf, tallyOf } from '../../bench/report/losses.js';
 import { toMarkdown } from '../../bench/report/markdown.js';
 import { BEGIN, END, intoReadme, toReadmeTable } from '../../bench/report/readme.js';
+import type { VariantResult } from '../../bench/report/schema.js';
 import { toTerminal } from '../../bench/report/terminal.js';
-import { advantage, comparisonText, duration, inDigits, withUnit } from '../../bench/report/words.js';
 import {
+  advantage,
+  comparisonText,
+  duration,
+  generatorWarning,
+  inDigits,
+  UNCORRECTED,
+  withUnit,
+} from '../../bench/report/words.js';
+import {
+  absent,
   FAILED,
   FAILURE,
   type Given,
+  limitGenerator,
   madeReport,
   madeScenario,
   P99,
   REFERENCE,
+  steady,
   telling,
 } from '../support/bench-report.js';
-
-const steady = (value: number): Given => ({ values: { p99: [value, value, value, value, value] } });
-const absent = (text: string): Given => ({ absent: { why: 'failed', text } });
-const plainText = (report = telling(), width = 100) => toTerminal(report, { color: false, width });
 
 describe('numbers', () => {
   test.each([
@@ -78,6 +85,51 @@ describe('a comparison in words', () => {
     expect(comparisonText(comparison, 'ms')).toBe(text);
     expect(advantage(comparison, { unit: 'ms' })).toBe(told);
   });
+});
+
+describe('the generator', () => {
+  const variantWith = (...turns: { busy: number; lateP99: number }[]) => {
+    const report = madeReport([
+      madeScenario('hang', { id: 'one', drivers: { spillway: steady(1), reuseport: steady(2) } }),
+    ]);
+    const variant = report.scenarios[0]?.variants[0];
+    const rounds = variant?.drivers[0]?.rounds;
+    for (const [round, turn] of turns.entries()) Object.assign(rounds?.[round]?.generator ?? {}, turn);
+    return variant as NonNullable<typeof variant>;
+  };
+
+  test('is no limit as long as it is at most 90 % busy and 1 ms late', () => {
+    expect(generatorWarning(variantWith({ busy: 0.9, lateP99: 1 }))).toBeNull();
+  });
+
+  test('was the limit in the turns in which it was busier or later', () => {
+    const variant = variantWith(
+      { busy: 0.91, lateP99: 0 },
+      { busy: 0, lateP99: 1.25 },
+      { busy: 0.5, lateP99: 1 },
+    );
+    expect(generatorWarning(variant, (name) => `<${name}>`)).toBe(
+      'The generator itself was the limit in 2 of 10 turns (<spillway>): it was up to 91 % busy and up to 1.25 ms late (p99); 90 % and 1 ms are allowed.',
+    );
+  });
+});
+
+test('a generator of which nothing was recorded is neither a limit nor one of the turns', () => {
+  const report = madeReport([
+    madeScenario('rate', {
+      id: 'wrk',
+      drivers: {
+        spillway: { values: { p99: [1, 1] }, outcomes: null },
+        reuseport: { values: { p99: [1, 1] } },
+      },
+    }),
+  ]);
+  const variant = report.scenarios[0]?.variants[0] as VariantResult;
+  const [unrecorded, recorded] = variant.drivers;
+  expect(unrecorded?.rounds[0]).toMatchObject({ generator: null, outcomes: null });
+  expect(generatorWarning(variant)).toBeNull();
+  Object.assign(recorded?.rounds[0]?.generator ?? {}, { busy: 1 });
+  expect(generatorWarning(variant)).toContain('in 1 of 2 turns (reuseport)');
 });
 
 describe('losses', () => {
@@ -138,100 +190,6 @@ describe('losses', () => {
   });
 });
 
-describe('the terminal', () => {
-  test('shows a table for every leading figure of a variant, with units, intervals and who is absent', () => {
-    expect(plainText()).toContain(
-      [
-        'stall · spin-400: 400 a second, spinning',
-        'rate 400, workers 4',
-        '┌───────────────┬─────────┬─────────┬────────────────────┬──────────────────┐',
-        '│ driver        │ p99, ms │ min–max │ beside reuseport   │ Spillway (lower  │',
-        '│               │         │         │                    │ is better)       │',
-        '│ spillway      │      10 │ 9–11    │ ×0.25 [0.24, 0.26] │                  │',
-        '│ spillway:hash │      12 │ 12–13   │ ×0.30 [0.27, 0.34] │                  │',
-        '│ reuseport     │      40 │ 35–45   │                    │ win ×0.25        │',
-        '│ haproxy       │      10 │ 9–12    │ ×0.25 [0.22, 0.28] │ tie ×1.00        │',
-        '│ pm2           │ missing: type npm ci                                      │',
-        '│ nginx         │ failed: said </script><script>alert("|")</script>         │',
-        '│               │ & <!-- ended with code 1                                  │',
-        '└───────────────┴───────────────────────────────────────────────────────────┘',
-      ].join('\n'),
-    );
-  });
-
-  test('ends with the losses, what could not be judged, and the counts', () => {
-    expect(plainText().slice(plainText().indexOf('Where Spillway loses'))).toBe(
-      [
-        'Where Spillway loses',
-        'stall · spin-400 · failed: Spillway 8 requests, reuseport 0 requests: +8 requests [+7.12, +8.88]',
-        'stall · spin-800 · p99: Spillway 20 ms, reuseport 10 ms: ×2.00 [2.00, 2.00]',
-        '',
-        'Where Spillway could not be judged',
-        'rate · http · p99: no round of Spillway has a value, rounds of others have',
-        '',
-        'Where it wins',
-        '1 win, 4 ties, 2 losses',
-        '  stall: 1 win, 3 ties, 2 losses',
-        '  rate: 0 wins, 1 tie, 0 losses',
-        '',
-      ].join('\n'),
-    );
-  });
-
-  test('says that there is no loss', () => {
-    const report = madeReport([
-      madeScenario('hang', { id: 'one', drivers: { spillway: steady(1), reuseport: steady(2) } }),
-    ]);
-    expect(plainText(report)).toContain('Where Spillway loses\nNowhere:');
-  });
-
-  test('says at the head and in place of losses that too few rounds give no verdict', () => {
-    const three = (value: number): Given => ({ values: { p99: [value, value, value] } });
-    const report = madeReport(
-      [madeScenario('hang', { id: 'one', drivers: { spillway: three(2), reuseport: three(1) } })],
-      { rounds: 3 },
-    );
-    const text = plainText(report);
-    const said = 'No verdict is given: 3 rounds, and it takes 5 to tell a difference from chance.';
-    expect(text.split(said)).toHaveLength(3);
-    expect(text).toContain('no verdict ×2.00');
-    expect(text).toContain('0 wins, 0 ties, 0 losses, 1 without a verdict');
-    expect(text).not.toContain('Nowhere');
-  });
-
-  test.each([60, 72, 80, 100, 120, 200])('fits into %d columns', (width) => {
-    const widest = Math.max(
-      ...plainText(telling(), width)
-        .split('\n')
-        .map((line) => line.length),
-    );
-    expect(widest).toBeLessThanOrEqual(width);
-  });
-
-  test('on a narrow terminal, median and verdict are left; on a wide one figures stand side by side', () => {
-    expect(plainText(telling(), 50)).toContain('│ reuseport     │      40 │ win              │');
-    expect(plainText(telling(), 160)).toMatch(/│ driver {4}│ rate, 1\/s │.*│ p99, ms │/);
-  });
-
-  test('says the same in colours', () => {
-    const coloured = toTerminal(telling(), { color: true, width: 100 });
-    expect(coloured).not.toBe(plainText());
-    expect(stripVTControlCharacters(coloured)).toBe(plainText());
-  });
-
-  test('what a program said cannot move the cursor, and is not printed without end', () => {
-    const drivers = {
-      spillway: steady(1),
-      pm2: absent(`\u001b[2J\u001b[31mred\r\u0007${'x'.repeat(5_000)}`),
-    };
-    const text = plainText(madeReport([madeScenario('hang', { id: 'one', drivers })]));
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there.
-    expect(text).not.toMatch(/[\x00-\x09\x0b-\x1f]/);
-    expect(text).toContain('failed: red');
-    expect(text.match(/x/g)?.length).toBeLessThan(500);
-  });
-});
-
 describe('Markdown', () => {
   const text = toMarkdown(telling());
 
@@ -276,6 +234,51 @@ describe('Markdown', () => {
     );
     expect(text).toContain('- 5 rounds, seed 7; compared with reuseport;');
     expect(text).toContain('- pm2: **missing**: type npm ci. how pm2 works');
+    expect(text).toContain(`- ${UNCORRECTED}`);
+  });
+
+  test('warns of the generator in the variant whose figures may be those of the generator', () => {
+    const report = telling();
+    limitGenerator(report);
+    expect(toMarkdown(report)).toContain(
+      'rate 400, workers 4\n\n**The generator itself was the limit in 1 of 20 turns (plain SO_REUSEPORT): ',
+    );
+    expect(toMarkdown(report).match(/generator itself/g)).toHaveLength(1);
+    expect(text).not.toContain('generator itself');
+  });
+});
+
+describe('Markdown of a run that says less', () => {
+  const of = (drivers: Record<string, Given>, options = {}) =>
+    toMarkdown(madeReport([madeScenario('hang', { id: 'one', drivers })], options));
+  const both = { spillway: steady(1), reuseport: steady(2) };
+
+  test('warns of a machine that was busy, next to the rounds', () => {
+    expect(of(both, { load: 2.345, rounds: 1 })).toMatch(
+      /\n\*\*No verdict is given: .*\*\*\n\n\*\*The machine was busy .* 2\.35, .*\*\*\n/,
+    );
+    expect(of(both, { load: 0.5 })).not.toContain('was busy');
+  });
+
+  test('names the tools, or that they are missing', () => {
+    expect(of(both)).toContain('\n- wrk 4.1.0\n');
+    expect(of(both, { missing: { wrk: 'type this' } })).toContain('\n- wrk is missing: type this\n');
+    const report = madeReport([madeScenario('hang', { id: 'one', drivers: both })], {
+      missing: { wrk: 'type this' },
+    });
+    expect(toReadmeTable([report], 'again')).toContain('\nMissing there: wrk.\n');
+  });
+
+  test('does not say "nowhere" where nothing was compared', () => {
+    expect(of(both)).toContain('## Where Spillway loses\n\nNowhere:');
+    for (const drivers of [{ pm2: steady(1) }, { spillway: steady(1) }]) {
+      expect(of(drivers)).toContain('## Where Spillway loses\n\nNothing was compared.\n');
+      const report = madeReport([madeScenario('hang', { id: 'one', drivers })]);
+      const table = toReadmeTable([report], 'again');
+      expect(table).toContain('**Where Spillway loses:** nothing was compared.');
+      expect(table).toMatch(/\| nothing was compared(, 1 not to be judged)? \|\n/);
+      expect(table).not.toContain('0 wins');
+    }
   });
 });
 
@@ -358,7 +361,11 @@ test('no number of a figure stands without its unit in any text form', () => {
       },
     }),
   ]);
-  const texts = [plainText(report), toMarkdown(report), toReadmeTable([report], 'again')];
+  const texts = [
+    toTerminal(report, { color: false, width: 100 }),
+    toMarkdown(report),
+    toReadmeTable([report], 'again'),
+  ];
   for (const text of texts) {
     expect(text).toMatch(/p99, ms/);
     expect(text).toMatch(/3 ms\b/);

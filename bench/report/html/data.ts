@@ -28,12 +28,12 @@ interface DriverData {
   samples: (number | null)[][];
   /** A letter per figure: Spillway beside this one: w(in), l(oss), t(ie), u(nknown), "-" nothing to say. */
   verdicts: string;
-  /** As `outcomes`, over all rounds. */
-  outcomes: number[];
+  /** As `outcomes`, over all rounds; null where they were not recorded. */
+  outcomes: number[] | null;
   /** Share of the answers by rank of the worker, 0 to 1, mean of the rounds. */
   workers: number[];
-  /** Of the worst round: late at the 99th percentile and at most, milliseconds; busy, 0 to 1. */
-  generator: [lateP99: number, lateMax: number, busy: number];
+  /** Of the worst round: late at the 99th percentile and at most, milliseconds; busy, 0 to 1. Null likewise. */
+  generator: [lateP99: number, lateMax: number, busy: number] | null;
   firstByte: number[] | null;
   connect: number[] | null;
   timeline: TimelineData | null;
@@ -99,8 +99,6 @@ function variantData(variant: VariantResult, buckets: number): VariantData {
 
 function driverData(variant: VariantResult, result: DriverResult, buckets: number): DriverData {
   const { driver, rounds, timeline } = result;
-  const worst = (pick: (round: RoundResult['generator']) => number) =>
-    threeDigits(Math.max(...rounds.map(({ generator }) => pick(generator))));
   return {
     name: driver,
     samples: variant.figures.map(({ name }) =>
@@ -110,13 +108,27 @@ function driverData(variant: VariantResult, result: DriverResult, buckets: numbe
       }),
     ),
     verdicts: variant.figures.map(({ name }) => verdictLetter(variant, driver, name)).join(''),
-    outcomes: OUTCOMES.map((outcome) => rounds.reduce((sum, round) => sum + round.outcomes[outcome], 0)),
+    outcomes: outcomesOf(rounds),
     workers: sharesByRank(rounds),
-    generator: [worst((g) => g.lateP99), worst((g) => g.lateMax), worst((g) => g.busy)],
+    generator: generatorOf(rounds),
     firstByte: curveOf(result.firstByte),
     connect: curveOf(result.connect),
     timeline: timeline && timelineData(timeline, buckets),
   };
+}
+
+function outcomesOf(rounds: readonly RoundResult[]): DriverData['outcomes'] {
+  const recorded = rounds.flatMap(({ outcomes }) => outcomes ?? []);
+  if (recorded.length === 0) return null;
+  return OUTCOMES.map((outcome) => recorded.reduce((sum, counts) => sum + counts[outcome], 0));
+}
+
+function generatorOf(rounds: readonly RoundResult[]): DriverData['generator'] {
+  const recorded = rounds.flatMap(({ generator }) => generator ?? []);
+  if (recorded.length === 0) return null;
+  const worst = (name: keyof (typeof recorded)[number]) =>
+    threeDigits(Math.max(...recorded.map((generator) => generator[name])));
+  return [worst('lateP99'), worst('lateMax'), worst('busy')];
 }
 
 const LETTERS: Record<Comparison['verdict'], string> = { win: 'w', loss: 'l', tie: 't', unknown: 'u' };

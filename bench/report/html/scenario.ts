@@ -9,6 +9,7 @@ import {
   apart,
   comparisonText,
   direction,
+  generatorWarning,
   inDigits,
   range,
   titleWithUnit,
@@ -67,10 +68,12 @@ function panel(report: Report, scenario: ScenarioResult, variant: VariantResult,
   const figures = leadingFigures(variant);
   const rows = rowsOf(report, variant, figures);
   const settings = Object.entries(variant.settings);
+  const limited = generatorWarning(variant, (driver) => titleOf(report, driver));
   return html`
 <section class="panel" data-variant="${key}" data-title="${variant.title}">
   <h3>${variant.title} <small>${variant.id}</small></h3>
   ${settings.length > 0 ? html`<p class="settings">${settings.map(([name, value]) => html`<span>${name} <b>${value}</b></span>`)}</p>` : null}
+  ${limited === null ? null : html`<p class="warning">${limited}</p>`}
   <div class="scroll" tabindex="0" role="region" aria-label="${`${scenario.name}, ${variant.title}: figures`}">
   <table class="figures">
     <thead><tr><th rowspan="2">Driver${figures.map(headOf)}</tr>

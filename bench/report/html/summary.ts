@@ -1,8 +1,18 @@
 /** The head of the page: what was measured, on what, and how Spillway did, its losses first. */
-import { type Standing, standingsOf, type Tally, tallyOf, type Unjudged } from '../losses.js';
+import {
+  hasVerdict,
+  noLossText,
+  nothingText,
+  type Standing,
+  standingsOf,
+  type Tally,
+  tallyOf,
+  type Unjudged,
+} from '../losses.js';
 import type { Report } from '../schema.js';
 import {
   advantage,
+  busyWarning,
   comparisonText,
   count,
   day,
@@ -10,6 +20,8 @@ import {
   machine,
   method,
   revision,
+  toolText,
+  UNCORRECTED,
   VERDICT_TEXT,
   warning,
   withUnit,
@@ -18,17 +30,18 @@ import { type Html, html } from './markup.js';
 
 export function summary(reports: readonly Report[]): Html {
   const standings = standingsOf(reports);
+  const tally = tallyOf(standings);
   const warnings = [...new Set(reports.map(warning))].filter((said) => said !== null);
   return html`
 <header>
   <h1>Spillway beside what is used today</h1>
   <p class="lead">${whatWasMeasured(reports)}</p>
-  ${tallyBar(tallyOf(standings), 'Spillway beside every rival, every figure of every variant')}
-  ${warnings.map((said) => html`<p class="warning">${said}</p>`)}
+  ${tallyBar(tally, 'Spillway beside every rival, every figure of every variant')}
+  ${[...warnings, ...busyWarnings(reports)].map((said) => html`<p class="warning">${said}</p>`)}
 </header>
 <section aria-labelledby="losses">
   <h2 id="losses">Where Spillway loses</h2>
-  ${standings.losses.length > 0 ? lossTable(standings.losses) : html`<p>${warnings[0] ?? 'Nowhere: no interval of a comparison says so.'}</p>`}
+  ${standings.losses.length > 0 ? lossTable(standings.losses) : html`<p>${warnings[0] ?? noLossText(tally)}</p>`}
   ${unjudgedList(standings.unjudged)}
 </section>
 <section aria-labelledby="tally">
@@ -40,6 +53,19 @@ export function summary(reports: readonly Report[]): Html {
   </table>
   </div>
 </section>`;
+}
+
+/** Each with the scenarios whose figures it is about, unless it is about all of them. */
+function busyWarnings(reports: readonly Report[]): string[] {
+  const about = new Map<string, Report[]>();
+  for (const report of reports) {
+    const said = busyWarning(report.environment);
+    if (said !== null) about.set(said, [...(about.get(said) ?? []), report]);
+  }
+  return [...about].map(([said, busy]) => {
+    if (busy.length === reports.length) return said;
+    return `${busy.flatMap(({ scenarios }) => scenarios.map(({ name }) => name)).join(', ')}: ${said}`;
+  });
 }
 
 function whatWasMeasured(reports: readonly Report[]): string {
@@ -84,17 +110,24 @@ function tallyBar(tally: Tally, label: string): Html {
   const parts = (Object.keys(TALLY_CLASSES) as TallyName[]).filter(
     (name) => name !== 'unknown' || tally.unknown > 0,
   );
+  const counts = parts.map(
+    (name) =>
+      html`<span class="${TALLY_CLASSES[name]}"><b>${inDigits(tally[name])}</b> ${TALLY_TEXT[name](tally[name])}</span>`,
+  );
   return html`<div class="total">
-  <p class="counts">${parts.map((name) => html`<span class="${TALLY_CLASSES[name]}"><b>${inDigits(tally[name])}</b> ${TALLY_TEXT[name](tally[name])}</span>`)}</p>
+  <p class="counts">${hasVerdict(tally) ? counts : html`<span class="unknown">${nothingText(tally)}</span>`}</p>
   ${bar(tally)}
-  <p class="note">${label}. A win or a loss is one only if the 95 % confidence interval over the rounds lies wholly on one side.</p>
+  <p class="note">${label}. A win or a loss is one only if the 95 % confidence interval over the rounds lies wholly on one side. ${UNCORRECTED}</p>
 </div>`;
 }
 
 function tallyRow(name: string, title: string, tally: Tally): Html {
   const amount = (of: TallyName) =>
     html`<td class="num${tally[of] > 0 ? '' : ' none'}">${inDigits(tally[of])}`;
-  return html`<tr><th scope="row"><a href="#${name}">${name}</a> <small>${title}</small><td>${bar(tally)}${amount('wins')}${amount('ties')}${amount('losses')}${amount('unknown')}`;
+  const verdicts = hasVerdict(tally)
+    ? html`<td>${bar(tally)}${amount('wins')}${amount('ties')}${amount('losses')}${amount('unknown')}`
+    : html`<td class="none" colspan="5">${nothingText(tally)}`;
+  return html`<tr><th scope="row"><a href="#${name}">${name}</a> <small>${title}</small>${verdicts}`;
 }
 
 function lossTable(losses: readonly Standing[]): Html {
@@ -123,8 +156,8 @@ function unjudgedList(unjudged: readonly Unjudged[]): Html | null {
 export function provenance(reports: readonly Report[]): Html {
   const runs = new Map<string, Report[]>();
   for (const report of reports) {
-    const { environment, options, drivers } = report;
-    const key = JSON.stringify([environment, options, drivers]);
+    const { environment, options, drivers, tools } = report;
+    const key = JSON.stringify([environment, options, drivers, tools]);
     runs.set(key, [...(runs.get(key) ?? []), report]);
   }
   return html`<section aria-labelledby="where">
@@ -136,7 +169,7 @@ export function provenance(reports: readonly Report[]): Html {
 function run(same: readonly Report[]): Html | null {
   const [report] = same;
   if (!report) return null;
-  const { environment, drivers } = report;
+  const { environment, drivers, tools } = report;
   const scenarios = same.flatMap((each) => each.scenarios.map(({ name }) => name));
   const facts: [string, string][] = [
     ['Scenarios', scenarios.join(', ')],
@@ -148,6 +181,7 @@ function run(same: readonly Report[]): Html | null {
     ['Load average at the start', environment.load.toFixed(2)],
     ['spectre_v2', environment.spectreV2 ?? 'unknown'],
     ['BPF JIT', environment.bpfJit ?? 'unknown'],
+    ...(tools.length > 0 ? [['Tools', tools.map(toolText).join('; ')] satisfies [string, string]] : []),
     ['Method', method(report)],
   ];
   return html`<dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}<dd>${value}</div>`)}</dl>

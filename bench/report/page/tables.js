@@ -33,23 +33,36 @@
     );
   }
 
+  const NOT_RECORDED = 'not recorded';
+
+  function generatorCells(generator) {
+    if (generator === null) return [NOT_RECORDED, NOT_RECORDED];
+    const [lateP99, lateMax, busy] = generator;
+    return [
+      `${text(lateP99, 'ms')} / ${text(lateMax, 'ms')}`,
+      `${text(100 * busy, '%')}${busy > BUSY ? ' (too busy?)' : ''}`,
+    ];
+  }
+
   bench.parts.push((variant) => {
     const { drivers } = variant;
-    if (!drivers.some(({ outcomes }) => outcomes.some((count) => count > 0))) return null;
+    if (drivers.length === 0) return null;
     const seen = data.outcomes
       .map((_, i) => i)
-      .filter((i) => i === 0 || drivers.some(({ outcomes }) => outcomes[i] > 0));
-    const rows = drivers.map(({ name, outcomes, generator: [lateP99, lateMax, busy] }) =>
+      .filter((i) => i === 0 || drivers.some(({ outcomes }) => outcomes?.[i] > 0));
+    const rows = drivers.map(({ name, outcomes, generator }) =>
       row(name, [
-        ...seen.map((i) => text(outcomes[i], '')),
-        `${text(lateP99, 'ms')} / ${text(lateMax, 'ms')}`,
-        `${text(100 * busy, '%')}${busy > BUSY ? ' (too busy?)' : ''}`,
+        ...seen.map((i) => (outcomes === null ? NOT_RECORDED : text(outcomes[i], ''))),
+        ...generatorCells(generator),
       ]),
     );
+    const recorded = drivers.some(({ outcomes, generator }) => outcomes !== null || generator !== null);
+    const title = 'How the requests ended, and the generator';
+    if (!recorded) return element('p', { class: 'note' }, `${title}: ${NOT_RECORDED}`);
     return element(
       'details',
       {},
-      element('summary', {}, 'How the requests ended, and the generator'),
+      element('summary', {}, title),
       table(
         [
           'Requests of all rounds',
