@@ -255,7 +255,7 @@ describe('a program that ends with groups open', () => {
 });
 
 describe('worker threads', () => {
-  test('50 threads that are terminated with groups open leave no descriptor and do not crash', {
+  test('30 threads that are terminated with groups open leave no descriptor and do not crash', {
     timeout: 120_000,
   }, async () => {
     const live = async (way: string) => {
@@ -265,7 +265,7 @@ describe('worker threads', () => {
     };
     await live('stay');
     const before = openDescriptors().size;
-    for (let round = 0; round < 50; round++) await live('stay');
+    for (let round = 0; round < 30; round++) await live('stay');
     await until('no descriptor is left', () => openDescriptors().size <= before);
   });
 
