@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { packageRoot } from '../lib/native.js';
 import { listOf, oneOf, wholeNumber } from './arguments.js';
-import type { Driver } from './drivers/driver.js';
+import { type Driver, toldOf } from './drivers/driver.js';
 import { CORE, DRIVERS } from './drivers/index.js';
 import { REUSEPORT } from './drivers/reuseport.js';
 import { BenchError, USAGE } from './error.js';
@@ -11,7 +11,7 @@ import { beAlone } from './method/alone.js';
 import { MINIMUM_ROUNDS } from './method/compare.js';
 import { bindTo, enterOwnNetwork, shareProcessors } from './method/network.js';
 import { runBenchmark, type Step } from './method/run.js';
-import { checkNeededTools, findTool, TOOLS, type Tool } from './method/tools.js';
+import { checkNeededTools, findTools } from './method/tools.js';
 import { isOurs, OURS } from './method/verdicts.js';
 import { type OutputFiles, Outputs } from './outputs.js';
 import { eraseProgress, showProgress } from './progress.js';
@@ -70,7 +70,7 @@ async function compareRivals(flags: Flags): Promise<void> {
     await runBenchmark(
       {
         scenarios,
-        isWanted: (_, { id }) => flags.variant?.some((part) => id.includes(part)) ?? true,
+        isWanted: (id) => flags.variant?.some((part) => id.includes(part)) ?? true,
         drivers,
         closer: flags.driver ? drivers : CORE,
         reference: REUSEPORT,
@@ -193,15 +193,12 @@ async function list(): Promise<void> {
     );
   }
   lines.push('', 'Drivers (--driver), and what else is used:', '');
-  for (const driver of DRIVERS) {
-    const found = await driver.find();
-    lines.push(
-      `  ${driver.name.padEnd(24)}${'version' in found ? found.version : `missing: ${found.missing}`}`,
-    );
-  }
-  for (const name of Object.keys(TOOLS)) {
-    const found = findTool(name as Tool);
-    lines.push(`  ${name.padEnd(24)}${'version' in found ? found.version : `missing: ${found.missing}`}`);
+  const drivers = await Promise.all(
+    DRIVERS.map(async (driver) => [driver.name, await driver.find()] as const),
+  );
+  for (const [name, found] of [...drivers, ...findTools()]) {
+    const { version, missing } = toldOf(found);
+    lines.push(`  ${name.padEnd(24)}${version ?? `missing: ${missing}`}`);
   }
   process.stdout.write(`${lines.join('\n')}\n`);
 }

@@ -4,7 +4,7 @@ import { systemError } from '../../lib/errors.js';
 import { native } from '../../lib/native.js';
 import { type Environment, readEnvironment } from '../method/environment.js';
 import { enterOwnNetwork } from '../method/network.js';
-import { type Figure, figure, rotated } from '../method/statistics.js';
+import { type Figure, figure, mean, rotated } from '../method/statistics.js';
 import { sampleAccounting } from './accounting.js';
 import { type ConnectionAmount, RIVALS, type Rival, sampleConnections } from './connection.js';
 import {
@@ -198,10 +198,6 @@ class Measured {
       dropped: mean(samples.map(({ dropped }) => dropped)),
     }));
   }
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function connectionRows(sockets: number, rounds: readonly Record<Rival, number>[]): ConnectionRow[] {

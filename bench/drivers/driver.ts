@@ -12,6 +12,13 @@ export type Found =
   /** Why not, and what to type to get it; printed in every report. */
   | { missing: string };
 
+/** As reports have it: the version, or why it is missing. */
+export function toldOf(found: Found): { version: string | null; missing: string | null } {
+  return 'version' in found
+    ? { version: found.version, missing: null }
+    : { version: null, missing: found.missing };
+}
+
 /** What a driver has to start. */
 export interface ServiceOrder {
   /** Workers that serve, 1 to 64; not more than the driver's `mostWorkers`. */

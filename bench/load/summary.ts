@@ -42,7 +42,7 @@ export function histogram(
 ): Histogram {
   const result = emptyHistogram();
   samples[column].forEach((milliseconds, index) => {
-    if (samples.outcome[index] !== OK || !judged(index)) return;
+    if (!isAnswered(samples, index) || !judged(index)) return;
     if (column === 'connected' && milliseconds === 0) return;
     result.recordValue(Math.min(Math.round(milliseconds * PER_MILLISECOND), LONGEST));
   });
@@ -74,8 +74,7 @@ export function latencies(
   judged: Judged = everyone,
 ): Record<'p50' | 'p99' | 'p999' | 'max', number | null> {
   const times = histogram(samples, 'firstByte', judged);
-  const { ok, 'not-sent': notSent, ...failed } = outcomes(samples, judged);
-  const failures = Object.values(failed).reduce((sum, count) => sum + count, 0);
+  const failures = failed(outcomes(samples, judged));
   if (patience !== null && failures > 0) {
     times.recordValueWithCount(Math.min(patience * PER_MILLISECOND, LONGEST), failures);
   }
@@ -108,6 +107,16 @@ export function outcomes(samples: Samples, judged: Judged = everyone): Record<Ou
   return counts;
 }
 
+/** Those that were sent and not answered rightly. */
+export function failed({ ok, 'not-sent': _, ...others }: Record<Outcome, number>): number {
+  return Object.values(others).reduce((sum, count) => sum + count, 0);
+}
+
+/** Whether the request was answered rightly. */
+export function isAnswered({ outcome }: Samples, index: number): boolean {
+  return outcome[index] === OK;
+}
+
 /** How many requests each worker answered, by its name; most first. */
 export function answersById(samples: Samples): Map<string, number> {
   const counts = new Array<number>(samples.workers.length).fill(0);
@@ -127,18 +136,18 @@ export function timeline(samples: Samples, step: number, marks: Timeline['marks'
   // Requests are due in the order of their indices.
   const buckets = samples.count === 0 ? 0 : bucketOf(samples.count - 1) + 1;
   const answered = new Array<number>(buckets).fill(0);
-  const failed = new Array<number>(buckets).fill(0);
+  const others = new Array<number>(buckets).fill(0);
   const longest = new Array<number | null>(buckets).fill(null);
   for (let index = 0; index < samples.count; index++) {
     const bucket = bucketOf(index);
-    if (samples.outcome[index] === OK) {
+    if (isAnswered(samples, index)) {
       answered[bucket] = (answered[bucket] as number) + 1;
       longest[bucket] = Math.max(longest[bucket] ?? 0, samples.firstByte[index] as number);
     } else {
-      failed[bucket] = (failed[bucket] as number) + 1;
+      others[bucket] = (others[bucket] as number) + 1;
     }
   }
-  return { step, answered, failed, longest, marks };
+  return { step, answered, failed: others, longest, marks };
 }
 
 /** How late the generator itself was, milliseconds; 0 of nothing. */

@@ -16,7 +16,8 @@ const LOCK = `${FOLDER_PREFIX}lock`;
  *
  * @throws {BenchError} while another run goes on.
  */
-export function beAlone(folder = tmpdir()): () => void {
+export function beAlone(): () => void {
+  const folder = tmpdir();
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
   const fd = openSync(join(folder, LOCK), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
   if (!native().lockFile(fd)) {

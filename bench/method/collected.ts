@@ -46,8 +46,12 @@ export class Collected {
     return this.#absent !== null;
   }
 
-  /** What it gave so far is void: figures of some rounds only could not be set beside those of the others. */
+  /**
+   * What it gave so far is void: figures of some rounds only could not be set beside those of the others. The first reason
+   * stays.
+   */
   fail(error: unknown): void {
+    if (this.#absent) return;
     const text = error instanceof Error ? error.message : String(error);
     this.#absent = { why: error instanceof NotOffered ? 'does-not-apply' : 'failed', text };
   }

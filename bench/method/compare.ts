@@ -1,5 +1,5 @@
 /** Whether one series of rounds is better than another: by pairs, with a confidence interval, or not at all. */
-import { median } from './statistics.js';
+import { mean, median } from './statistics.js';
 import { studentQuantile } from './student.js';
 
 export type Direction = 'higher' | 'lower';
@@ -56,10 +56,10 @@ export function compare(ours: readonly number[], theirs: readonly number[], bett
 function intervalOfMean(values: readonly number[]): [number, number] | null {
   const count = values.length;
   if (count < 2) return null;
-  const mean = values.reduce((sum, value) => sum + value, 0) / count;
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (count - 1);
+  const middle = mean(values);
+  const variance = values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (count - 1);
   const half = studentQuantile(1 - (1 - CONFIDENCE) / 2, count - 1) * Math.sqrt(variance / count);
-  return [mean - half, mean + half];
+  return [middle - half, middle + half];
 }
 
 function judge(

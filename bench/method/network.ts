@@ -3,7 +3,6 @@ import { spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { SpillwayError, systemError } from '../../lib/errors.js';
 import { testing } from '../../test/support/testing.js';
-import type { Placement } from '../scenarios/scenario.js';
 
 /**
  * Moves this process into a network namespace of its own for good. Everything it starts inherits that: no port, no
@@ -39,10 +38,6 @@ export function shareProcessors(): Processors {
   const generator = all.at(-1) as number;
   const others = all.slice(0, -1);
   return { generator, apart: others.length > 0 ? others : all, over: all };
-}
-
-export function processorsFor(placement: Placement, processors: Processors): readonly number[] {
-  return processors[placement];
 }
 
 /** Binds all threads of this process to one processor, by taskset(1) of util-linux. */

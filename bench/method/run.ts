@@ -2,24 +2,25 @@
  * A run: every scenario, every variant of it, round after round, and in every round every rival in turn. What is
  * compared later was measured minutes apart at most, on the same machine in the same state.
  */
-import type { Driver, Found } from '../drivers/driver.js';
+import { type Driver, type Found, toldOf } from '../drivers/driver.js';
 import { type OpenDelay, openDelay } from '../load/delay.js';
 import { outcomes } from '../load/summary.js';
 import type { DriverResult, FigureSpec, Report, ScenarioResult, VariantResult } from '../report/schema.js';
 import { SCHEMA } from '../report/schema.js';
 import type { BareVariant, Scale, Scenario, Variant } from '../scenarios/scenario.js';
+import { PLAIN_REQUEST } from '../service/requests.js';
 import { Collected, type Turn } from './collected.js';
 import { readEnvironment } from './environment.js';
 import type { Processors } from './network.js';
 import { turnsOf } from './order.js';
-import { PLAIN_REQUEST, RunningTarget } from './target.js';
-import { findTool, TOOLS, type Tool } from './tools.js';
+import { RunningTarget } from './target.js';
+import { findTools, type Tool } from './tools.js';
 import { besideReference, verdictsOn } from './verdicts.js';
 
 export interface RunOptions {
   scenarios: readonly Scenario[];
-  /** Which variants, by id; all without it. */
-  isWanted?: (scenario: Scenario, variant: { id: string }) => boolean;
+  /** Which variants, by id. */
+  isWanted: (id: string) => boolean;
   drivers: readonly Driver[];
   /** Those of them that take turns in variants which are a closer look. */
   closer: readonly Driver[];
@@ -46,18 +47,19 @@ export type Progress = (step: Step) => void;
 
 /**
  * @param keep gets the report so far after every scenario: what a run that is ended in the middle has found out.
- * @returns the whole report; rejects with the signal's reason when it is aborted, with nothing left running.
+ * Rejects with the signal's reason when it is aborted, with nothing left running.
  */
 export async function runBenchmark(
   options: RunOptions,
   progress: Progress,
   keep: (report: Report) => void,
-): Promise<Report> {
+): Promise<void> {
   const began = performance.now();
   const environment = readEnvironment();
   const found = new Map<Driver, Found>();
   for (const driver of options.drivers) found.set(driver, await driver.find());
-  const run = new Run(options, found, progress);
+  const tools = findTools();
+  const run = new Run(options, found, tools, progress);
   const scenarios: ScenarioResult[] = [];
   const report = (): Report => ({
     schema: SCHEMA,
@@ -69,21 +71,8 @@ export async function runBenchmark(
       reference: options.reference.name,
       processors: options.processors,
     },
-    drivers: [...found].map(([{ name, title, about }, how]) => ({
-      name,
-      title,
-      about,
-      version: 'version' in how ? how.version : null,
-      missing: 'missing' in how ? how.missing : null,
-    })),
-    tools: Object.keys(TOOLS).map((name) => {
-      const how = findTool(name as Tool);
-      return {
-        name,
-        version: 'version' in how ? how.version : null,
-        missing: 'missing' in how ? how.missing : null,
-      };
-    }),
+    drivers: [...found].map(([{ name, title, about }, how]) => ({ name, title, about, ...toldOf(how) })),
+    tools: [...tools].map(([name, how]) => ({ name, ...toldOf(how) })),
     scenarios: [...scenarios],
     took: (performance.now() - began) / 1000,
   });
@@ -91,12 +80,11 @@ export async function runBenchmark(
     scenarios.push(await run.scenario(scenario));
     keep(report());
   }
-  return report();
 }
 
 /** The variants of a scenario that this run measures. */
 function variantsOf(options: RunOptions, scenario: Scenario): (Variant | BareVariant)[] {
-  return scenario.variants(options.scale).filter((variant) => options.isWanted?.(scenario, variant) ?? true);
+  return scenario.variants(options.scale).filter(({ id }) => options.isWanted(id));
 }
 
 /** Who takes turns in a variant, as far as it does not exclude them. */
@@ -107,6 +95,7 @@ function driversOf({ drivers, closer }: RunOptions, variant: Variant | BareVaria
 class Run {
   readonly #options: RunOptions;
   readonly #found: ReadonlyMap<Driver, Found>;
+  readonly #tools: ReadonlyMap<Tool, Found>;
   readonly #progress: Progress;
   readonly #turns: number;
   #taken = 0;
@@ -114,9 +103,15 @@ class Run {
   /** By what the capacity depends on. */
   readonly #capacities = new Map<string, number>();
 
-  constructor(options: RunOptions, found: ReadonlyMap<Driver, Found>, progress: Progress) {
+  constructor(
+    options: RunOptions,
+    found: ReadonlyMap<Driver, Found>,
+    tools: ReadonlyMap<Tool, Found>,
+    progress: Progress,
+  ) {
     this.#options = options;
     this.#found = found;
+    this.#tools = tools;
     this.#progress = progress;
     const variants = options.scenarios.flatMap((scenario) => variantsOf(options, scenario));
     const perRound = variants.map((variant) => driversOf(options, variant).length);
@@ -143,7 +138,6 @@ class Run {
     const { rounds, seed, processors } = this.#options;
     const all = new Map<Driver, Collected>();
     for (const driver of driversOf(this.#options, variant)) {
-      if (scenario.only && !scenario.only(driver)) continue;
       all.set(driver, new Collected(driver.name, variant.figures, this.#absence(variant, driver)));
     }
     const far = variant.roundTrip ? await openDelay(variant.roundTrip, { cpu: processors.generator }) : null;
@@ -167,11 +161,11 @@ class Run {
     } catch (error) {
       // Neither the link nor the capacity is a rival's: nobody can be measured here, and the run goes on.
       this.#options.signal.throwIfAborted();
-      for (const collected of all.values()) if (!collected.isAbsent) collected.fail(error);
+      for (const collected of all.values()) collected.fail(error);
     } finally {
       // A link that lost packets says so here: nothing that was measured over it counts.
       await far?.close().catch((error: unknown) => {
-        for (const collected of all.values()) if (!collected.isAbsent) collected.fail(error);
+        for (const collected of all.values()) collected.fail(error);
       });
     }
     return finished(all.values(), variant.figures, this.#options.reference.name);
@@ -235,7 +229,7 @@ class Run {
   #absence(variant: Variant, driver: Driver): DriverResult['absent'] {
     const found = this.#found.get(driver) as Found;
     if ('missing' in found) return { why: 'missing', text: found.missing };
-    const tool = variant.tool && findTool(variant.tool);
+    const tool = variant.tool && this.#tools.get(variant.tool);
     if (tool && 'missing' in tool) return { why: 'missing', text: tool.missing };
     const text = variant.excludes?.(driver) ?? null;
     return text === null ? null : { why: 'does-not-apply', text };

@@ -9,28 +9,23 @@ import type { Samples } from '../load/samples.js';
 import type { LoadWishes, Placement, ServiceWishes, Target, Worker } from '../scenarios/scenario.js';
 import { Desk } from '../service/desk.js';
 import { descriptors, memory, ownTime, processorTime, runTime, treeOf } from '../service/processes.js';
+import { PLAIN_REQUEST } from '../service/requests.js';
 import { FOLDER_PREFIX } from './alone.js';
-import { LOOPBACK_SOURCES, type Processors, processorsFor } from './network.js';
+import { LOOPBACK_SOURCES, type Processors } from './network.js';
 
 /** Node's own default for net.Server.listen(). */
 const BACKLOG = 511;
 /** Milliseconds that a service may take until all its workers listen. */
 const START_LIMIT = 30_000;
 /**
- * Before anything is measured: connections at once, and how many requests in how many milliseconds at most. By 20,000
- * requests the rate of four workers has stopped to rise; node:cluster's is not there after seconds.
+ * Before anything is measured: connections at once, and how many requests in how many milliseconds at most. The rate
+ * of four workers rises for some ten thousand requests, node:cluster's for seconds.
  */
 const WARM_UP = {
   concurrency: 32,
   slice: 500,
   brief: { requests: 1, milliseconds: 500 },
   thorough: { requests: 30_000, milliseconds: 6_000 },
-} as const;
-
-/** The plainest request of each protocol, one connection for it alone. */
-export const PLAIN_REQUEST = {
-  http: 'GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n',
-  tcp: '/\n',
 } as const;
 
 /** Where clients are, if not on loopback. */
@@ -94,7 +89,7 @@ export class RunningTarget implements Target {
           host,
           port: order.port,
           backlog: wishes.backlog ?? BACKLOG,
-          cpus: processorsFor(placement, processors),
+          cpus: processors[placement],
           env: {
             ...desk.env,
             BENCH_SERVICE_MS: String(wishes.serviceTime ?? 0),
@@ -156,11 +151,11 @@ export class RunningTarget implements Target {
     return treeOf(pid).filter((each) => !(rootIsOurs && each === pid));
   }
 
-  memory(): { workers: { pid: number; bytes: number }[]; others: number } {
+  memory(): { workers: number; others: number } {
     const serving = new Set(this.#desk.workers().map(({ pid }) => pid));
-    const all = this.#processes().map((pid) => ({ pid, bytes: memory(pid) }));
-    const others = all.filter(({ pid }) => !serving.has(pid)).reduce((sum, { bytes }) => sum + bytes, 0);
-    return { workers: all.filter(({ pid }) => serving.has(pid)), others };
+    const held = { workers: 0, others: 0 };
+    for (const pid of this.#processes()) held[serving.has(pid) ? 'workers' : 'others'] += memory(pid);
+    return held;
   }
 
   descriptors(): number {

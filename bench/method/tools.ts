@@ -4,7 +4,7 @@ import type { Found } from '../drivers/driver.js';
 import { BenchError } from '../error.js';
 
 /** What a variant may ask for; without it, the variant is missing, and everything else is measured. */
-export const TOOLS = {
+const TOOLS = {
   wrk: {
     args: ['--version'],
     version: /^wrk (\S+)/,
@@ -13,11 +13,16 @@ export const TOOLS = {
 } as const;
 export type Tool = keyof typeof TOOLS;
 
-export function findTool(name: Tool): Found {
+function findTool(name: Tool): Found {
   const { args, version, install } = TOOLS[name];
   const { stdout, error } = spawnSync(name, args, { encoding: 'utf8' });
   if (error) return { missing: `${name} is not installed. Type: ${install}` };
   return { version: `${name} ${stdout.match(version)?.[1] ?? '(unknown version)'}` };
+}
+
+/** Of every tool: looking for one starts it, which is not done while others are measured. */
+export function findTools(): Map<Tool, Found> {
+  return new Map((Object.keys(TOOLS) as Tool[]).map((name) => [name, findTool(name)]));
 }
 
 /** Without these no service can be started as it has to be. */

@@ -1,7 +1,9 @@
 import { steady } from '../load/schedule.js';
 import { answersPerWorker } from '../load/summary.js';
+import { mean } from '../method/statistics.js';
 import type { FigureSpec } from '../report/schema.js';
-import { excludesLoneWorker, failures, get, PATIENCE } from './common.js';
+import { get } from '../service/requests.js';
+import { excludesLoneWorker, failures, PATIENCE } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
 const WORKERS = 8;
@@ -54,8 +56,8 @@ function held(name: string, rate: number, scale: Scale): Variant {
 }
 
 function deviation(values: readonly number[]): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+  const middle = mean(values);
+  return Math.sqrt(mean(values.map((value) => (value - middle) ** 2)));
 }
 
 export const balance: Scenario = {

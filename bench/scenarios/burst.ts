@@ -1,5 +1,6 @@
 import { steps } from '../load/schedule.js';
-import { get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
+import { get } from '../service/requests.js';
+import { latencyFigures, measuredLatency, PATIENCE, SERVICE_TIME, WORKERS } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
 const RATE = 400;
@@ -7,8 +8,6 @@ const TIMES = 10;
 /** Milliseconds of a burst, and from one to the next. */
 const BURST = 100;
 const PERIOD = 1_000;
-/** Milliseconds that a request takes of its worker's event loop. */
-const SERVICE_TIME = 2;
 
 function bursts(scale: Scale): Variant {
   const count = scale === 'quick' ? 1 : 5;

@@ -2,9 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Driver } from '../drivers/driver.js';
 import type { Samples } from '../load/samples.js';
-import { latencies, outcomes } from '../load/summary.js';
+import { failed, latencies, outcomes } from '../load/summary.js';
 import type { FigureSpec } from '../report/schema.js';
-import type { Blocker } from '../service/blocking.js';
 import type { LoadWishes, Target, Worker } from './scenario.js';
 
 /** Workers where nothing else is said. */
@@ -13,12 +12,15 @@ export const WORKERS = 4;
 /** Given up after so many milliseconds: clients whose SYN was dropped come again after 1 s and after 3 s. */
 export const PATIENCE = 5_000;
 
-export function get(path: string, connection: 'close' | 'keep-alive' = 'close'): string {
-  return `GET ${path} HTTP/1.1\r\nHost: bench\r\nConnection: ${connection}\r\n\r\n`;
-}
+/** Milliseconds that a request takes of its worker's event loop, where that shall not depend on the processors. */
+export const SERVICE_TIME = 2;
 
-export function blockingPath(how: Blocker, milliseconds: number): string {
-  return `/block?how=${how}&ms=${milliseconds}`;
+/** Processor time of the service's processes. */
+export const COST: FigureSpec = { name: 'cost', title: 'CPU per request', unit: 'µs', better: 'lower' };
+
+/** Microseconds per answer; null where nobody was answered. */
+export function costOf(milliseconds: number, answers: number): number | null {
+  return answers > 0 ? (milliseconds * 1000) / answers : null;
 }
 
 /** Time from due to first byte, in milliseconds; a failed request counts as PATIENCE. */
@@ -54,9 +56,10 @@ export function measuredLatency(
 }
 
 export function failures(samples: Samples): number {
-  const { ok, 'not-sent': notSent, ...failed } = outcomes(samples);
+  const counts = outcomes(samples);
+  const { 'not-sent': notSent } = counts;
   if (notSent > 0) throw new Error(`the generator could not send ${notSent} of ${samples.count} requests`);
-  return Object.values(failed).reduce((sum, count) => sum + count, 0);
+  return failed(counts);
 }
 
 export function answered(samples: Samples): number {

@@ -1,13 +1,14 @@
+import type { Samples } from '../load/samples.js';
 import { steady } from '../load/schedule.js';
-import { latencies } from '../load/summary.js';
+import { isAnswered, latencies } from '../load/summary.js';
 import type { FigureSpec } from '../report/schema.js';
 import { BLOCKERS, type Blocker } from '../service/blocking.js';
+import { get } from '../service/requests.js';
 import {
   during,
   excludesLoneWorker,
   excludesThreads,
   failures,
-  get,
   latencyFigures,
   PATIENCE,
   someWorkers,
@@ -90,16 +91,13 @@ async function hold(workers: readonly Worker[], how: How, milliseconds: number):
 }
 
 /** Percent of the judged requests that were answered late, or not at all. */
-function feltBy(
-  { count, firstByte, outcome }: Measured['samples'] & object,
-  judged: (index: number) => boolean,
-): number {
+function feltBy(samples: Samples, judged: (index: number) => boolean): number {
   let all = 0;
   let felt = 0;
-  for (let index = 0; index < count; index++) {
+  for (let index = 0; index < samples.count; index++) {
     if (!judged(index)) continue;
     all++;
-    if (outcome[index] !== 0 || !((firstByte[index] as number) <= FELT)) felt++;
+    if (!isAnswered(samples, index) || (samples.firstByte[index] as number) > FELT) felt++;
   }
   return (felt / all) * 100;
 }

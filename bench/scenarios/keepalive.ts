@@ -1,7 +1,8 @@
 import { steady } from '../load/schedule.js';
 import { runWrk } from '../load/wrk.js';
 import type { FigureSpec } from '../report/schema.js';
-import { get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
+import { get } from '../service/requests.js';
+import { COST, costOf, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
 const CONNECTIONS = 64;
@@ -10,7 +11,7 @@ const RATE = 4_000;
 
 const SATURATED: readonly FigureSpec[] = [
   { name: 'rate', title: 'rate', unit: '1/s', better: 'higher', leading: true },
-  { name: 'cost', title: 'CPU per request', unit: 'µs', better: 'lower', leading: true },
+  { ...COST, leading: true },
   { name: 'p50', title: 'p50 (wrk)', unit: 'ms', better: null },
   { name: 'p99', title: 'p99 (wrk)', unit: 'ms', better: null },
   { name: 'failed', title: 'failed', unit: 'requests', better: 'lower' },
@@ -43,7 +44,7 @@ function saturation(scale: Scale): Variant {
         samples: null,
         figures: {
           rate: answered / took,
-          cost: answered > 0 ? (used * 1000) / answered : null,
+          cost: costOf(used, answered),
           p50,
           p99,
           failed,

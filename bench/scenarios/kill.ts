@@ -1,22 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { steady } from '../load/schedule.js';
 import type { FigureSpec } from '../report/schema.js';
+import { get } from '../service/requests.js';
 import {
   during,
   excludesLoneWorker,
   excludesThreads,
-  get,
   latencyFigures,
   measuredLatency,
   PATIENCE,
+  SERVICE_TIME,
   someWorkers,
   WORKERS,
 } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
 const RATE = 800;
-/** Milliseconds that a request takes of its worker's event loop: some are always being served, some wait. */
-const SERVICE_TIME = 2;
 /** Milliseconds between two deaths. */
 const APART = 1_500;
 

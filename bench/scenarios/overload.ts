@@ -1,12 +1,11 @@
 import type { Samples } from '../load/samples.js';
 import { steady } from '../load/schedule.js';
-import { latencies, outcomes } from '../load/summary.js';
+import { isAnswered, latencies, outcomes } from '../load/summary.js';
 import type { FigureSpec } from '../report/schema.js';
-import { failures, get, latencyFigures, WORKERS } from './common.js';
+import { get } from '../service/requests.js';
+import { failures, latencyFigures, SERVICE_TIME, WORKERS } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
-/** Milliseconds that a request takes of its worker's event loop: what can be done does not depend on the processors. */
-const SERVICE_TIME = 2;
 const BACKLOG = 64;
 /** Clients give up after so many milliseconds: an answer after that is none. */
 const PATIENCE = 2_000;
@@ -55,7 +54,7 @@ function overloaded(scale: Scale): Variant {
       const failed = failures(samples);
       const seen = outcomes(samples);
       const percent = (count: number) => (count / samples.count) * 100;
-      const first = samples.outcome.findIndex((outcome) => outcome !== 0);
+      const first = samples.outcome.findIndex((_, index) => !isAnswered(samples, index));
       return {
         samples,
         figures: {
@@ -75,11 +74,11 @@ function overloaded(scale: Scale): Variant {
 }
 
 /** Requests that were answered until then, and not in what was left of the queues after it. */
-function answeredBy(milliseconds: number, { count, due, ended, outcome }: Samples): number {
+function answeredBy(milliseconds: number, samples: Samples): number {
   let answered = 0;
-  for (let index = 0; index < count; index++) {
-    const at = (due[index] as number) + (ended[index] as number);
-    if (outcome[index] === 0 && at <= milliseconds) answered++;
+  for (let index = 0; index < samples.count; index++) {
+    const at = (samples.due[index] as number) + (samples.ended[index] as number);
+    if (isAnswered(samples, index) && at <= milliseconds) answered++;
   }
   return answered;
 }

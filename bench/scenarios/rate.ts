@@ -1,7 +1,7 @@
-import type { Samples } from '../load/samples.js';
 import { steady } from '../load/schedule.js';
 import type { FigureSpec } from '../report/schema.js';
-import { answered, get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
+import { get, PLAIN_REQUEST } from '../service/requests.js';
+import { answered, COST, costOf, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
 import type { Cell, Measured, Placement, Scale, Scenario, Variant } from './scenario.js';
 
 /** Connections at once that saturate the service. */
@@ -10,8 +10,6 @@ const CONCURRENCY = 64;
 const LADDER = [30, 60, 90];
 /** The one that all rivals climb. */
 const MIDDLE = 60;
-
-const COST: FigureSpec = { name: 'cost', title: 'CPU per request', unit: 'µs', better: 'lower' };
 
 const SATURATED: readonly FigureSpec[] = [
   { name: 'rate', title: 'rate', unit: '1/s', better: 'higher', leading: true },
@@ -47,7 +45,7 @@ function saturation(
       const before = target.processorTime();
       const samples = await target.load({
         work: { mode: 'closed', concurrency: CONCURRENCY, milliseconds, kind: 0 },
-        requests: [protocol === 'http' ? get('/') : '/\n'],
+        requests: [PLAIN_REQUEST[protocol]],
         timeout: PATIENCE,
       });
       const used = target.processorTime() - before;
@@ -55,7 +53,7 @@ function saturation(
         samples,
         figures: {
           rate: answered(samples) / (milliseconds / 1000),
-          cost: costOf(used, samples),
+          cost: costOf(used, answered(samples)),
           ...measuredLatency(samples),
         },
       };
@@ -97,15 +95,9 @@ function rung(share: number, scale: Scale): Variant {
         timeout: PATIENCE,
       });
       const used = target.processorTime() - before;
-      return { samples, figures: { ...measuredLatency(samples), cost: costOf(used, samples) } };
+      return { samples, figures: { ...measuredLatency(samples), cost: costOf(used, answered(samples)) } };
     },
   };
-}
-
-/** Microseconds of processor time of the service per answer. */
-function costOf(milliseconds: number, samples: Samples): number | null {
-  const count = answered(samples);
-  return count > 0 ? (milliseconds * 1000) / count : null;
 }
 
 export const rate: Scenario = {

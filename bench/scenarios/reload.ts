@@ -1,19 +1,18 @@
 import { steady } from '../load/schedule.js';
 import type { FigureSpec } from '../report/schema.js';
+import { get } from '../service/requests.js';
 import {
   during,
   excludesLoneWorker,
-  get,
   latencyFigures,
   measuredLatency,
   PATIENCE,
+  SERVICE_TIME,
   WORKERS,
 } from './common.js';
 import { type Cell, type Measured, NotOffered, type Scale, type Scenario, type Variant } from './scenario.js';
 
 const RATE = 800;
-/** Milliseconds that a request takes of its worker's event loop. */
-const SERVICE_TIME = 2;
 const BEFORE = 500;
 
 /** Not compared: some are a command line that starts first, some a message. */

@@ -52,7 +52,7 @@ export interface Target {
   /** As processorTime(), to the nanosecond and only of processes that run now: for services at rest. */
   runTime(): number;
   /** Proportional share (PSS) of memory now, in bytes, of the processes with a worker and of all others. */
-  memory(): { workers: { pid: number; bytes: number }[]; others: number };
+  memory(): { workers: number; others: number };
   /** Open descriptors of all processes of the service. */
   descriptors(): number;
   /** Milliseconds from the start of the driver to the first answer to a client. */
@@ -145,7 +145,5 @@ export interface Scenario {
   readonly cannotShow: string;
   /** Part of a run without --scenario, and of --quick. */
   readonly core: boolean;
-  /** Drivers it is about, if not all of them. */
-  readonly only?: (driver: Driver) => boolean;
   variants(scale: Scale): (Variant | BareVariant)[];
 }

@@ -1,17 +1,17 @@
 import { steady } from '../load/schedule.js';
+import { get } from '../service/requests.js';
 import {
   excludesLoneWorker,
-  get,
   latencyFigures,
   measuredLatency,
   PATIENCE,
+  SERVICE_TIME,
   someWorkers,
   WORKERS,
 } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
-/** Milliseconds that a request takes of its worker's event loop, and how much longer in the slow one. */
-const SERVICE_TIME = 2;
+/** How much longer a request takes in the slow one. */
 const SLOWER = 5;
 /** Percent of what the four can do together: the slow one alone has a fifth of a share. */
 const SHARE = 60;

@@ -1,7 +1,8 @@
 import { steady, withKind } from '../load/schedule.js';
 import { latencies } from '../load/summary.js';
 import type { FigureSpec } from '../report/schema.js';
-import { blockingPath, failures, get, latencyFigures, PATIENCE, WORKERS } from './common.js';
+import { blockingPath, get } from '../service/requests.js';
+import { failures, latencyFigures, PATIENCE, WORKERS } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
 const RATE = 1_000;
@@ -30,7 +31,7 @@ function soaked(scale: Scale): Variant {
     async measure({ target, seed }: Cell): Promise<Measured> {
       const held = () => {
         const { workers, others } = target.memory();
-        return workers.reduce((sum, { bytes }) => sum + bytes, others);
+        return workers + others;
       };
       const before = { memory: held(), descriptors: target.descriptors() };
       const arrivals = withKind(steady({ rate: RATE, milliseconds, seed }), { kind: 1, oneIn: ONE_IN, seed });

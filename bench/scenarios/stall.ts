@@ -1,6 +1,7 @@
 import { steady, withKind } from '../load/schedule.js';
 import { BLOCKERS, type Blocker } from '../service/blocking.js';
-import { blockingPath, get, latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
+import { blockingPath, get } from '../service/requests.js';
+import { latencyFigures, measuredLatency, PATIENCE, WORKERS } from './common.js';
 import type { Cell, Measured, Scale, Scenario, Variant } from './scenario.js';
 
 /** How long a request blocks its worker, milliseconds, and how many do. */

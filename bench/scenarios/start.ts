@@ -28,15 +28,14 @@ function started(workers: number): Variant {
       const before = target.runTime();
       await delay(rest);
       const used = target.runTime() - before;
-      const { workers: serving, others } = target.memory();
-      const held = serving.reduce((sum, { bytes }) => sum + bytes, 0);
+      const held = target.memory();
       return {
         samples: null,
         figures: {
           firstAnswer: target.firstAnswer,
           // Threads share the memory of one process.
-          worker: held / target.workers().length / MEGABYTE,
-          others: others / MEGABYTE,
+          worker: held.workers / target.workers().length / MEGABYTE,
+          others: held.others / MEGABYTE,
           idle: used / (rest / 1000),
         },
       };
