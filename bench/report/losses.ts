@@ -3,7 +3,7 @@ import type { Comparison } from '../method/compare.js';
 import type { Figure } from '../method/statistics.js';
 import { isOurs, OURS } from '../method/verdicts.js';
 import type { DriverResult, FigureSpec, Report, ScenarioResult, VariantResult } from './schema.js';
-import { absentText, inDigits } from './words.js';
+import { absentText, count, inDigits } from './words.js';
 
 /** Spillway beside one rival in one figure of one variant. */
 export interface Standing {
@@ -152,6 +152,19 @@ export function hasVerdict({ wins, ties, losses }: Tally): boolean {
 
 export function nothingText({ unknown }: Tally): string {
   return `nothing was compared${unknown > 0 ? ` (${inDigits(unknown)} without a verdict)` : ''}`;
+}
+
+/** "12 wins, 3 ties, 1 loss". `strong` marks losses, where there are any. */
+export function tallyText(tally: Tally, strong: (text: string) => string = String): string {
+  if (!hasVerdict(tally)) return nothingText(tally);
+  const { wins, ties, losses, unknown } = tally;
+  const lost = count(losses, 'loss');
+  return [
+    count(wins, 'win'),
+    count(ties, 'tie'),
+    losses > 0 ? strong(lost) : lost,
+    ...(unknown > 0 ? [`${inDigits(unknown)} without a verdict`] : []),
+  ].join(', ');
 }
 
 /** In place of the losses where there is none. */

@@ -6,8 +6,8 @@ import {
   nothingText,
   type Standing,
   standingsOf,
-  type Tally,
   tallyOf,
+  tallyText,
   titleOf,
 } from './losses.js';
 import { lossTable, tableRow } from './markdown.js';
@@ -91,7 +91,10 @@ function scenarioRow(report: Report, scenario: ScenarioResult): string[] | null 
       shown(byName(report.options.reference)),
       best ? `${titleOf(report, best.driver)}: ${shown(best)}` : 'none',
       verdictsText(report, variant, figure, best),
-      tallyText(tallyOf(standings), standings.unjudged.length),
+      [
+        tallyText(tallyOf(standings), (text) => `**${text}**`),
+        ...(standings.unjudged.length > 0 ? [`${inDigits(standings.unjudged.length)} not to be judged`] : []),
+      ].join(', '),
     ]),
   ];
 }
@@ -147,20 +150,6 @@ function verdictsText(
     return [`${word}${text} beside ${titleOf(report, rival)}`];
   });
   return parts.length > 0 ? parts.join(', ') : 'not compared';
-}
-
-function tallyText(tally: Tally, unjudged: number): string {
-  const { wins, ties, losses, unknown } = tally;
-  const counts = [
-    count(wins, 'win'),
-    count(ties, 'tie'),
-    losses > 0 ? `**${count(losses, 'loss')}**` : count(losses, 'loss'),
-    ...(unknown > 0 ? [`${inDigits(unknown)} without a verdict`] : []),
-  ];
-  return [
-    ...(hasVerdict(tally) ? counts : [nothingText(tally)]),
-    ...(unjudged > 0 ? [`${inDigits(unjudged)} not to be judged`] : []),
-  ].join(', ');
 }
 
 function lossLines(reports: readonly Report[]): string[] {

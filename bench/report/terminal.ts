@@ -2,15 +2,7 @@
 import pc from 'picocolors';
 import type { Colors } from 'picocolors/types.js';
 import { OURS } from '../method/verdicts.js';
-import {
-  hasVerdict,
-  noLossText,
-  nothingText,
-  type Standing,
-  standingsOf,
-  type Tally,
-  tallyOf,
-} from './losses.js';
+import { hasVerdict, noLossText, type Standing, standingsOf, tallyOf, tallyText } from './losses.js';
 import type { Report, ScenarioResult, VariantResult } from './schema.js';
 import { inShort } from './terminal/reason.js';
 import { MARKS, paintMark, variantTable, WAYS } from './terminal/table.js';
@@ -19,7 +11,6 @@ import {
   absentText,
   busyWarning,
   comparisonText,
-  count,
   generatorWarning,
   inDigits,
   method,
@@ -163,11 +154,4 @@ function standingLines(standing: Standing, width: number): string[] {
     width,
     '  ',
   );
-}
-
-function tallyText(tally: Tally): string {
-  if (!hasVerdict(tally)) return nothingText(tally);
-  const { wins, ties, losses, unknown } = tally;
-  const without = unknown > 0 ? `, ${inDigits(unknown)} without a verdict` : '';
-  return `${count(wins, 'win')}, ${count(ties, 'tie')}, ${count(losses, 'loss')}${without}`;
 }
