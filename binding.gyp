@@ -14,18 +14,24 @@
       "target_name": "spillway",
       "include_dirs": ["<(SHARED_INTERMEDIATE_DIR)"],
       "sources": [
+        "native/acceptor.cc",
         "native/addon.cc",
         "native/beat.cc",
         "native/diag.cc",
         "native/diag_binding.cc",
         "native/errors.cc",
+        "native/help.cc",
+        "native/help_channel.cc",
         "native/hints.cc",
         "native/hints_binding.cc",
         "native/process.cc",
         "native/process_binding.cc",
         "native/queue_watch.cc",
+        "native/rescuer.cc",
+        "native/rescuer_binding.cc",
         "native/selector.cc",
         "native/selector_binding.cc",
+        "native/slice.cc",
         "native/socket.cc",
         "native/socket_binding.cc",
         "native/unix_socket.cc",
@@ -34,17 +40,24 @@
       "actions": [
         {
           "action_name": "selector_skeleton",
-          "inputs": ["native/bpf/selector.bpf.c", "native/bpf/layout.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
+          "inputs": ["native/bpf/selector.bpf.c", "native/bpf/count.h", "native/bpf/kernel.h", "native/bpf/layout.h", "native/bpf/look.h", "native/bpf/maps.h", "native/bpf/policy.h", "native/bpf/rescue.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
           "outputs": ["<(SHARED_INTERMEDIATE_DIR)/selector.skel.h"],
           "action": ["node", "scripts/build-bpf.mjs", "native/bpf/selector.bpf.c", "<(SHARED_INTERMEDIATE_DIR)/selector.skel.h"],
           "message": "Compiling the selector for the kernel"
         },
         {
           "action_name": "selector_cast_skeleton",
-          "inputs": ["native/bpf/selector_cast.bpf.c", "native/bpf/selector.bpf.c", "native/bpf/layout.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
+          "inputs": ["native/bpf/selector_cast.bpf.c", "native/bpf/selector.bpf.c", "native/bpf/count.h", "native/bpf/kernel.h", "native/bpf/layout.h", "native/bpf/look.h", "native/bpf/maps.h", "native/bpf/policy.h", "native/bpf/rescue.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
           "outputs": ["<(SHARED_INTERMEDIATE_DIR)/selector_cast.skel.h"],
           "action": ["node", "scripts/build-bpf.mjs", "native/bpf/selector_cast.bpf.c", "<(SHARED_INTERMEDIATE_DIR)/selector_cast.skel.h"],
           "message": "Compiling the selector for kernels with bpf_rdonly_cast"
+        },
+        {
+          "action_name": "live_skeleton",
+          "inputs": ["native/bpf/live.bpf.c", "native/bpf/layout.h", "scripts/build-bpf.mjs", "scripts/project.mjs", "scripts/toolchain.mjs"],
+          "outputs": ["<(SHARED_INTERMEDIATE_DIR)/live.skel.h"],
+          "action": ["node", "scripts/build-bpf.mjs", "native/bpf/live.bpf.c", "<(SHARED_INTERMEDIATE_DIR)/live.skel.h"],
+          "message": "Compiling the count of live connections for the kernel"
         }
       ],
       "libraries": ["-lbpf"]
@@ -62,6 +75,7 @@
           "target_name": "spillway_testing",
           "sources": [
             "native/errors.cc",
+            "native/slice.cc",
             "native/socket.cc",
             "native/testing/addon.cc",
             "native/testing/network.cc",

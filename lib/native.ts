@@ -77,6 +77,8 @@ export interface SlotRow {
   weight: number;
   flags: number;
   address: number;
+  /** Row of the hints' map that the slot's worker writes, plus one; 0: none. */
+  hints: number;
 }
 
 /** The BPF objects of one group (native/selector.h). Needs CAP_BPF and CAP_PERFMON, for `sockmap` CAP_NET_ADMIN too. */
@@ -87,12 +89,31 @@ export interface NativeSelector {
     overflow: number;
     migrate: number;
     rankByYoung: number;
+    equal: number;
+    rescue: number;
+    /** Microseconds. */
+    tick: number;
+    /** Microseconds. */
+    fresh: number;
   }): void;
   setSlot(slot: number, socket: NativeSocket, row: SlotRow): void;
   updateSlot(slot: number, row: SlotRow): void;
+  /** Another worker has the slot's listener: nothing is known of it yet. */
+  forgetWorker(slot: number): void;
   clearSlot(slot: number): void;
   /** Rows of the alias table: threshold and alias in turn. */
   setChoices(choices: Uint32Array): void;
+  /** For each CPU, where its part of `slots` begins and how long it is, in turn. */
+  setCpus(cpus: Uint32Array, slots: Uint32Array): void;
+  /** The slot of each of SPILLWAY_BUCKETS buckets of client addresses. */
+  setBuckets(slots: Uint32Array): void;
+  /**
+   * From now on live connections are counted, for the policy `least-connections`: of these listeners by slot (−1: none), and
+   * of those that come later. Called again it does nothing.
+   */
+  countLive(listeners: Int32Array): void;
+  /** The ring of orders (struct spillway_order); it stays the selector's. −1 after `close()`. */
+  readonly orders: number;
   /** Makes the socket discard every segment that reaches it, without an answer. */
   discardEverything(socket: NativeSocket): void;
   setSink(socket: NativeSocket): void;
@@ -103,6 +124,14 @@ export interface NativeSelector {
   slotCounters(slots: number): Float64Array;
   /** struct spillway_reading of the first `slots` slots, as 32-bit words. */
   readings(slots: number): Uint32Array;
+  /** What would be chosen now, of such numbers; only with the option `explain`. `standing`, `readiness`: of the chosen slot. */
+  explain(
+    hash: number,
+    source: number,
+    turn: number,
+    cpu: number,
+    warm: number,
+  ): { first: number; chosen: number; standing: number; readiness: number };
   /** Runs of the selector and nanoseconds spent in them, while `accountRunTime()` is on. */
   runTime(): { runs: number; nanoseconds: number };
   close(): void;
@@ -114,6 +143,55 @@ export interface NativeQueueWatch {
   /** To be called before the socket is closed. */
   remove(socket: NativeSocket): void;
   arm(): void;
+  close(): void;
+}
+
+/** What a worker notes of its event loop. */
+export interface LoopNote {
+  state: 'silent' | 'waiting' | 'running';
+  /** Milliseconds of CLOCK_MONOTONIC. */
+  since: number;
+  /** Number of the turn, modulo 2¹⁴. */
+  turn: number;
+}
+
+/**
+ * Carries out what selectors order (native/rescuer.h): sends free workers the listener at which connections wait. A thread
+ * of its own, which sleeps as long as there is no order. Descriptors that are given stay the caller's.
+ */
+export interface NativeRescuer {
+  /** The ring must be kept until `removePort()`; −1: there is none, and orders come by `order()`. */
+  addPort(port: number, ring: number): void;
+  /** The worker of slot `to` is sent the listener of slot `from`, where so many connections wait. */
+  order(port: number, from: number, to: number, waiting: number): void;
+  removePort(port: number): void;
+  /** To be cleared before the listener is closed. */
+  setListener(port: number, slot: number, fd: number): void;
+  clearListener(port: number, slot: number): void;
+  /** The process that serves in the slot, and the master's end of its channel; −1: it cannot be asked to help. */
+  setWorker(slot: number, process: number, channel: number): void;
+  clearWorker(slot: number): void;
+  /** Orders of a port that have reached a worker, since the start. */
+  sent(port: number): number;
+  close(): void;
+}
+
+/**
+ * Accepts from a listener in place of libuv (native/acceptor.h): one connection per turn of the event loop, just before it
+ * looks for events again. It works on a duplicate.
+ */
+export interface NativeAcceptor {
+  start(): void;
+  /** Takes at most so many connections from another listener as well, as long as there are any. Owns the descriptor. */
+  help(fd: number, most: number): void;
+  ref(): void;
+  unref(): void;
+  hasRef(): boolean;
+  close(): void;
+}
+
+/** The worker's end of the channel on which it is asked to help; keeps nothing alive. */
+export interface NativeHelpChannel {
   close(): void;
 }
 
@@ -130,8 +208,8 @@ export interface NativeHints {
   readonly fd: number;
   /**
    * In the worker: from now on notes every turn of this thread's event loop, until `close()` or the end of the thread.
-   * Keeps nothing alive, costs some tens of nanoseconds per turn, and has a thread of its own that looks every 50 ms
-   * whether a loop that was about to wait for events does wait. Called again it does nothing.
+   * Keeps nothing alive, costs some tens of nanoseconds per turn, and has a thread of its own that looks, every 50 ms
+   * or at rest every 0.8 s, whether a loop that was about to wait for events does wait. Called again it does nothing.
    */
   beat(): void;
   /**
@@ -140,11 +218,13 @@ export interface NativeHints {
    * - `silent`: no turn yet: the main module still runs, or nobody beats. `since` is 0.
    * - `waiting`: it waits for events in the kernel. A process that is stopped meanwhile leaves it at that.
    * - `running`: anything else; `since` is the begin of this turn. A callback of an event (a request, say) that goes on
-   *   and on is noted after 50 to 100 ms, and `since` is then up to 50 ms late.
+   *   and on is noted after one to two of the looks of {@link beat}, and `since` is then late by one at most.
    *
    * A hostile worker may write what it likes: it is read as one of the three, and `since` is never later than now.
    */
-  read(): { state: 'silent' | 'waiting' | 'running'; since: number };
+  read(): LoopNote;
+  /** In the worker: nothing new is wanted, from the next decision of the kernel on. */
+  drain(): void;
   close(): void;
 }
 
@@ -154,14 +234,44 @@ export interface Native {
     /** A second name for the open socket behind `fd`, which stays its owner's. */
     new (how: 'duplicate', fd: number): NativeSocket;
   };
-  Selector: new (options: { capacity: number; sockmap: boolean; readByCast: boolean }) => NativeSelector;
+  Selector: new (options: {
+    capacity: number;
+    sockmap: boolean;
+    readByCast: boolean;
+    /** Loads what `explain()` needs. */
+    explain: boolean;
+    /** Descriptor of a map of hints, which stays the caller's; −1: none. */
+    hints: number;
+  }) => NativeSelector;
+  Rescuer: new () => NativeRescuer;
+  /** The callback gets each accepted connection's descriptor, and owns it; or a negative errno, once, and no more follows. */
+  Acceptor: new (
+    fd: number,
+    callback: (fd: number) => void,
+  ) => NativeAcceptor;
+  /** Owns the descriptor. The callback gets the port's number, a listener's descriptor that it owns, and how many to take. */
+  HelpChannel: new (
+    fd: number,
+    callback: (port: number, listener: number, most: number) => void,
+  ) => NativeHelpChannel;
+  /** The two ends of a channel, both the caller's and close-on-exec: the master's, the worker's. */
+  openHelpChannel(): [number, number];
+  /**
+   * A map with so many rows, each of which can be given a page that the kernel's programs read, by descriptor. Needs
+   * CAP_BPF where that is restricted.
+   */
+  createHintsMap(rows: number): number;
+  /** A new page in that row; its descriptor is the caller's, and good for `new Hints('map', fd)`. */
+  openHintsPage(map: number, row: number): number;
+  /** Nobody's from now on. */
+  clearHintsPage(map: number, row: number): void;
   QueueWatch: new (callback: () => void) => NativeQueueWatch;
   Hints: {
     /** New memory of one page, whose size nobody can change (memfd_create(2), sealed). */
     new (how: 'create'): NativeHints;
     /**
-     * The page behind any descriptor that mmap(2) takes. It stays the caller's and is not needed any more afterwards.
-     * EINVAL for a file that is too short.
+     * The first page behind any descriptor that mmap(2) takes. It stays the caller's and is not needed any more
+     * afterwards. EINVAL for a file that is too short.
      */
     new (how: 'map', fd: number): NativeHints;
   };

@@ -3,10 +3,13 @@
 // The addon's face: classes and functions per environment, no global state.
 #include <napi.h>
 
+#include "acceptor.h"
 #include "diag_binding.h"
+#include "help_channel.h"
 #include "hints_binding.h"
 #include "process_binding.h"
 #include "queue_watch.h"
+#include "rescuer_binding.h"
 #include "selector_binding.h"
 #include "socket_binding.h"
 #include "unix_socket_binding.h"
@@ -20,6 +23,13 @@ public:
     exports.Set("Selector", SelectorBinding::define(env));
     exports.Set("QueueWatch", QueueWatch::define(env));
     exports.Set("Hints", HintsBinding::define(env));
+    exports.Set("Acceptor", Acceptor::define(env));
+    exports.Set("HelpChannel", HelpChannel::define(env));
+    exports.Set("Rescuer", RescuerBinding::define(env));
+    exports.Set("openHelpChannel", Napi::Function::New<open_help_channel>(env, "openHelpChannel"));
+    exports.Set("createHintsMap", Napi::Function::New<create_hints_map>(env, "createHintsMap"));
+    exports.Set("openHintsPage", Napi::Function::New<open_hints_page>(env, "openHintsPage"));
+    exports.Set("clearHintsPage", Napi::Function::New<clear_hints_page>(env, "clearHintsPage"));
     exports.Set("socketKind", Napi::Function::New<socket_kind>(env, "socketKind"));
     exports.Set("socketsAt", Napi::Function::New<sockets_at>(env, "socketsAt"));
     exports.Set("kernelHasCast", Napi::Function::New<kernel_has_cast>(env, "kernelHasCast"));

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace spillway {
@@ -12,8 +13,11 @@ namespace {
 using hints::State;
 
 // Nanoseconds between two looks of the watching thread: a loop that is stuck in a callback of an event is
-// noted as running after one to two of them.
+// noted as running after one to two of them. While the loop rests, the looks become rarer.
 constexpr std::uint64_t look_every = 50'000'000;
+constexpr std::uint64_t look_at_rest = 800'000'000;
+
+constexpr std::uint64_t ns_per_ms = 1'000'000;
 
 // The thread needs hardly any; the default would reserve eight megabytes of addresses.
 constexpr std::size_t stack_size = 128 * 1024;
@@ -95,6 +99,7 @@ void Beat::watch() {
   std::uint64_t note = 0;      // what was noted at the last look,
   std::uint64_t idle = 0;      // the nanoseconds spent waiting by then,
   std::uint64_t looked_at = 0; // and when that was
+  std::uint64_t pause = look_every;
   uv_mutex_lock(&mutex_);
   while (!stopping_) {
     auto note_now = page_->read();
@@ -103,10 +108,14 @@ void Beat::watch() {
     // its own note stands.
     if (note_now == note && idle_now == idle && hints::state_of(note) == State::waiting)
       page_->replace(note, hints::note(State::running, hints::turn_of(note), looked_at));
+    // It rests as long as it has done nothing but wait since the last look.
+    auto now = hints::now();
+    bool rests = note_now == note && idle_now - idle + ns_per_ms >= (now - looked_at) * ns_per_ms;
+    pause = rests ? std::min(2 * pause, look_at_rest) : look_every;
     note = note_now;
     idle = idle_now;
-    looked_at = hints::now();
-    uv_cond_timedwait(&wake_, &mutex_, look_every);
+    looked_at = now;
+    uv_cond_timedwait(&wake_, &mutex_, pause);
   }
   uv_mutex_unlock(&mutex_);
 }

@@ -14,7 +14,8 @@
 namespace spillway::hints {
 namespace {
 
-std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
+// Bytes; where the machine's pages are larger, a whole one is mapped all the same.
+constexpr std::size_t page_size = 4096;
 
 // Since 6.3 the kernel may insist on being told that the memory is nothing to execute (sysctl
 // vm.memfd_noexec); kernels before do not know the flag.
@@ -39,7 +40,7 @@ Result<Page> Page::map(int fd) {
   // What is no regular file, such as a BPF map, has no size here and checks the length by itself.
   if (S_ISREG(status.st_mode) && status.st_size < static_cast<off_t>(sizeof(Layout)))
     return Failure{EINVAL, "mmap", "the file is too short"};
-  void *memory = ::mmap(nullptr, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *memory = ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED)
     return Failure::last("mmap");
   return Page(static_cast<Layout *>(memory));
@@ -47,14 +48,14 @@ Result<Page> Page::map(int fd) {
 
 Page::~Page() {
   if (layout_)
-    ::munmap(layout_, page_size());
+    ::munmap(layout_, page_size);
 }
 
 Result<UniqueFd> create() {
   UniqueFd fd(open_memory());
   if (!fd.valid())
     return Failure::last("memfd_create");
-  if (::ftruncate(fd.get(), static_cast<off_t>(page_size())) != 0)
+  if (::ftruncate(fd.get(), static_cast<off_t>(page_size)) != 0)
     return Failure::last("ftruncate");
   if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return Failure::last("fcntl(F_ADD_SEALS)");

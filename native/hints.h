@@ -8,30 +8,35 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bpf/layout.h"
 #include "result.h"
 #include "unique_fd.h"
 
 namespace spillway::hints {
 
 enum class State : std::uint64_t {
-  silent = 0,  // nothing has been noted yet
-  waiting = 1, // the loop waits for events in the kernel
-  running = 2, // it handles events, timers and what else a turn has
+  silent = SPILLWAY_LOOP_SILENT,   // nothing has been noted yet
+  waiting = SPILLWAY_LOOP_WAITING, // the loop waits for events in the kernel
+  running = SPILLWAY_LOOP_RUNNING, // it handles events, timers and what else a turn has
 };
 
-// The page's content. One word holds all of a note, so that no reader ever meets half of one, and relaxed
-// order is enough: nothing else is read because of it.
+// The page's content, as the kernel's program reads it (struct spillway_hints). One word holds all of a note,
+// so that no reader ever meets half of one, and relaxed order is enough: nothing else is read because of it.
 struct Layout {
   // Bits 0-1: the state; a 3 is nobody's. Bits 2-15: the turn's number, which tells two notes of one
   // millisecond apart. Bits 16-63: since when, in milliseconds of CLOCK_MONOTONIC. In the machine's byte
   // order.
   std::atomic<std::uint64_t> loop;
+  std::atomic<std::uint32_t> draining;
 };
-static_assert(sizeof(Layout) == 8 && offsetof(Layout, loop) == 0, "the page is shared between processes");
+static_assert(offsetof(Layout, loop) == offsetof(spillway_hints, loop) &&
+                  offsetof(Layout, draining) == offsetof(spillway_hints, draining) &&
+                  sizeof(Layout) <= sizeof(spillway_hints),
+              "the page is shared with the kernel");
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a lock would be in one process only");
 
-constexpr unsigned turn_shift = 2;
-constexpr unsigned since_shift = 16;
+constexpr unsigned turn_shift = SPILLWAY_LOOP_TURN_SHIFT;
+constexpr unsigned since_shift = SPILLWAY_LOOP_SINCE_SHIFT;
 constexpr std::uint64_t state_mask = (1U << turn_shift) - 1;
 constexpr std::uint64_t turn_mask = (1U << (since_shift - turn_shift)) - 1;
 
@@ -56,8 +61,8 @@ std::uint64_t now();
 // A mapping of the page, unmapped at the end. Everything that uses it has a share in it.
 class Page {
 public:
-  // Of a descriptor that mmap(2) takes, which is no longer needed afterwards. EINVAL for a file without that
-  // much in it: to read beyond its end would be a SIGBUS.
+  // The page behind a descriptor that mmap(2) takes, which is no longer needed afterwards.
+  // EINVAL for a file without that much in it: to read beyond its end would be a SIGBUS.
   static Result<Page> map(int fd);
 
   Page(Page &&other) noexcept : layout_(other.layout_) { other.layout_ = nullptr; }
@@ -72,6 +77,8 @@ public:
   bool replace(std::uint64_t expected, std::uint64_t note) {
     return layout_->loop.compare_exchange_strong(expected, note, std::memory_order_relaxed);
   }
+
+  void set_draining() { layout_->draining.store(1, std::memory_order_relaxed); }
 
 private:
   explicit Page(Layout *layout) : layout_(layout) {}

@@ -50,6 +50,7 @@ Napi::Function HintsBinding::define(Napi::Env env) {
                          InstanceAccessor<&HintsBinding::get_fd>("fd"),
                          InstanceMethod<&HintsBinding::beat>("beat"),
                          InstanceMethod<&HintsBinding::read>("read"),
+                         InstanceMethod<&HintsBinding::drain>("drain"),
                          InstanceMethod<&HintsBinding::close>("close"),
                      });
 }
@@ -133,7 +134,14 @@ Napi::Value HintsBinding::read(const Napi::CallbackInfo &info) {
   auto object = Napi::Object::New(env);
   object.Set("state", name_of(state));
   object.Set("since", Napi::Number::New(env, static_cast<double>(since)));
+  object.Set("turn", Napi::Number::New(env, static_cast<double>(hints::turn_of(note))));
   return object;
+}
+
+Napi::Value HintsBinding::drain(const Napi::CallbackInfo &info) {
+  if (page_)
+    page_->set_draining();
+  return info.Env().Undefined();
 }
 
 Napi::Value HintsBinding::close(const Napi::CallbackInfo &info) {

@@ -27,6 +27,7 @@ private:
   Napi::Value get_fd(const Napi::CallbackInfo &info);
   Napi::Value beat(const Napi::CallbackInfo &info);
   Napi::Value read(const Napi::CallbackInfo &info);
+  Napi::Value drain(const Napi::CallbackInfo &info);
   Napi::Value close(const Napi::CallbackInfo &info);
 
   UniqueFd fd_;

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "live.skel.h"
 #include "selector.skel.h"
 #include "selector_cast.skel.h"
 #include "socket.h"
@@ -103,6 +104,44 @@ Result<UniqueFd> Selector::account_run_time() {
   return fd;
 }
 
+namespace {
+
+Result<UniqueFd> create_hints_page() {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+  UniqueFd fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "hints_page", sizeof(std::uint32_t), sizeof(spillway_hints),
+                             1, &options));
+  if (!fd.valid())
+    return Failure::last("bpf(MAP_CREATE hints_page)");
+  return fd;
+}
+
+} // namespace
+
+Result<UniqueFd> Selector::create_hints(std::uint32_t rows) {
+  auto example = create_hints_page();
+  if (!example.ok())
+    return example;
+  LIBBPF_OPTS(bpf_map_create_opts, options,
+              .inner_map_fd = static_cast<std::uint32_t>(example.value().get()));
+  UniqueFd fd(bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "hints", sizeof(std::uint32_t),
+                             sizeof(std::uint32_t), rows, &options));
+  if (!fd.valid())
+    return Failure::last("bpf(MAP_CREATE hints)");
+  return fd;
+}
+
+Result<UniqueFd> Selector::open_hints(int map, std::uint32_t row) {
+  auto page = create_hints_page();
+  if (!page.ok())
+    return page;
+  int fd = page.value().get();
+  if (bpf_map_update_elem(map, &row, &fd, BPF_ANY) != 0)
+    return Failure::last("bpf(MAP_UPDATE_ELEM hints)");
+  return page;
+}
+
+void Selector::clear_hints(int map, std::uint32_t row) { bpf_map_delete_elem(map, &row); }
+
 Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   CollectMessages messages;
   std::unique_ptr<Selector> selector(new Selector(options.capacity));
@@ -110,20 +149,34 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   if (!selector->skeleton_)
     return Failure{errno, "bpf_object__open", messages.tail()};
   auto &maps = selector->skeleton_->maps;
-  for (bpf_map *map : {maps.slots, maps.choices, maps.slot_counters, maps.readings})
+  for (bpf_map *map :
+       {maps.slots, maps.choices, maps.cpu_slots, maps.pulses, maps.live, maps.slot_counters, maps.readings})
     bpf_map__set_max_entries(map, options.capacity);
   bpf_map__set_max_entries(maps.sockets, options.capacity + SPILLWAY_EXTRA_SOCKETS);
   if (options.sockmap)
     bpf_map__set_type(maps.sockets, BPF_MAP_TYPE_SOCKMAP);
-  int error = selector_bpf__load(selector->skeleton_);
+  bpf_program__set_autoload(selector->skeleton_->progs.explain, options.explain);
+  int error = options.hints < 0 ? 0 : bpf_map__reuse_fd(maps.hints, options.hints);
+  if (error != 0)
+    return Failure{-error, "bpf_map__reuse_fd hints", messages.tail()};
+  error = selector_bpf__load(selector->skeleton_);
   if (error != 0)
     return Failure{-error, "bpf_object__load", messages.tail()};
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  error = bpf_prog_test_run_opts(bpf_program__fd(selector->skeleton_->progs.prepare), &run);
+  if (error != 0)
+    return map_failure(error, "bpf(PROG_TEST_RUN prepare)");
+  if (run.retval != 0)
+    return Failure{EBUSY, "bpf_timer_init", {}};
   return selector;
 }
 
 // Whoever else holds the listeners goes on with the program, which keeps the maps: nothing is taken out of
 // them here.
-Selector::~Selector() { selector_bpf__destroy(skeleton_); }
+Selector::~Selector() {
+  live_bpf__destroy(live_);
+  selector_bpf__destroy(skeleton_);
+}
 
 // The kernel frees a map some time after its last descriptor is closed, and until then its sockets belong to
 // it: they are taken out one by one, so that the next selector can have them at once.
@@ -140,6 +193,10 @@ Result<> Selector::set_config(spillway_config config) {
       bpf_map__update_elem(skeleton_->maps.config, &key, sizeof(key), &config, sizeof(config), BPF_ANY);
   if (result != 0)
     return map_failure(result, "bpf(MAP_UPDATE_ELEM config)");
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  result = bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.attend), &run);
+  if (result != 0)
+    return map_failure(result, "bpf(PROG_TEST_RUN attend)");
   return Done{};
 }
 
@@ -187,10 +244,13 @@ Result<> Selector::set_slot(std::uint32_t slot, int fd, spillway_slot row) {
   if (!put.ok())
     return put;
   row.sock = address.value();
+  auto forgotten = forget_worker(slot);
+  if (!forgotten.ok())
+    return forgotten;
   int result = bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &row, sizeof(row), BPF_ANY);
   if (result != 0)
     return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
-  return Done{};
+  return live_ ? tag(slot, fd) : Result<>(Done{});
 }
 
 Result<> Selector::update_slot(std::uint32_t slot, spillway_slot row) {
@@ -204,6 +264,17 @@ Result<> Selector::update_slot(std::uint32_t slot, spillway_slot row) {
   result = bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &row, sizeof(row), BPF_ANY);
   if (result != 0)
     return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
+  return Done{};
+}
+
+Result<> Selector::forget_worker(std::uint32_t slot) {
+  if (slot >= capacity_)
+    return Failure{ERANGE, "forget_worker", {}};
+  spillway_pulse unknown{};
+  int result =
+      bpf_map__update_elem(skeleton_->maps.pulses, &slot, sizeof(slot), &unknown, sizeof(unknown), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM pulses)");
   return Done{};
 }
 
@@ -233,6 +304,72 @@ Result<> Selector::set_choices(const std::vector<spillway_choice> &choices) {
   }
   return Done{};
 }
+
+Result<> Selector::set_cpus(const std::vector<spillway_cpu> &cpus, const std::vector<std::uint32_t> &slots) {
+  int map = bpf_map__fd(skeleton_->maps.cpu_slots);
+  auto places = static_cast<std::uint32_t>(std::min<std::size_t>(slots.size(), capacity_));
+  for (std::uint32_t place = 0; place < places; place++) {
+    int result = bpf_map_update_elem(map, &place, &slots[place], BPF_ANY);
+    if (result != 0)
+      return map_failure(result, "bpf(MAP_UPDATE_ELEM cpu_slots)");
+  }
+  map = bpf_map__fd(skeleton_->maps.cpus);
+  auto rows = static_cast<std::uint32_t>(std::min<std::size_t>(cpus.size(), SPILLWAY_MAX_CPUS));
+  for (std::uint32_t cpu = 0; cpu < rows; cpu++) {
+    int result = bpf_map_update_elem(map, &cpu, &cpus[cpu], BPF_ANY);
+    if (result != 0)
+      return map_failure(result, "bpf(MAP_UPDATE_ELEM cpus)");
+  }
+  return Done{};
+}
+
+Result<> Selector::set_buckets(const spillway_buckets &buckets) {
+  std::uint32_t key = 0;
+  int result =
+      bpf_map__update_elem(skeleton_->maps.buckets, &key, sizeof(key), &buckets, sizeof(buckets), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM buckets)");
+  return Done{};
+}
+
+Result<> Selector::count_live(const std::vector<int> &listeners) {
+  if (live_)
+    return Done{};
+  CollectMessages messages;
+  live_bpf *live = live_bpf__open();
+  if (!live)
+    return Failure{errno, "bpf_object__open live", messages.tail()};
+  int error = bpf_map__reuse_fd(live->maps.live, bpf_map__fd(skeleton_->maps.live));
+  if (error == 0)
+    error = live_bpf__load(live);
+  if (error == 0)
+    error = live_bpf__attach(live);
+  if (error != 0) {
+    live_bpf__destroy(live);
+    return Failure{-error, "bpf_object__load live", messages.tail()};
+  }
+  live_ = live;
+  for (std::uint32_t slot = 0; slot < listeners.size(); slot++) {
+    auto tagged = listeners[slot] < 0 ? Result<>(Done{}) : tag(slot, listeners[slot]);
+    if (!tagged.ok()) {
+      // The next attempt shall find none that is not counted.
+      live_ = nullptr;
+      live_bpf__destroy(live);
+      return tagged;
+    }
+  }
+  return Done{};
+}
+
+Result<> Selector::tag(std::uint32_t slot, int fd) {
+  spillway_tag value{slot, 0};
+  int result = bpf_map__update_elem(live_->maps.tags, &fd, sizeof(fd), &value, sizeof(value), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM tags)");
+  return Done{};
+}
+
+int Selector::orders() const { return bpf_map__fd(skeleton_->maps.orders); }
 
 Result<> Selector::discard_everything(int fd) {
   int program = bpf_program__fd(skeleton_->progs.discard);
@@ -293,6 +430,19 @@ Result<std::vector<spillway_reading>> Selector::readings(std::uint32_t slots) co
       return map_failure(result, "bpf(MAP_LOOKUP_ELEM readings)");
   }
   return rows;
+}
+
+Result<spillway_explained> Selector::explain(spillway_request request) const {
+  LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &request, .ctx_size_in = sizeof(request));
+  int result = bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.explain), &run);
+  if (result != 0)
+    return map_failure(result, "bpf(PROG_TEST_RUN explain)");
+  spillway_explained answer{};
+  std::uint32_t key = 0;
+  result = bpf_map__lookup_elem(skeleton_->maps.explained, &key, sizeof(key), &answer, sizeof(answer), 0);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_LOOKUP_ELEM explained)");
+  return answer;
 }
 
 Result<Selector::RunTime> Selector::run_time() const {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "selector_binding.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <memory>
 
+#include "arguments.h"
 #include "errors.h"
 #include "socket_binding.h"
 
@@ -27,6 +30,7 @@ spillway_slot slot_row(const Napi::Object &object) {
   row.weight = field(object, "weight");
   row.flags = field(object, "flags");
   row.address = field(object, "address");
+  row.hints = field(object, "hints");
   return row;
 }
 
@@ -51,14 +55,20 @@ Napi::Function SelectorBinding::define(Napi::Env env) {
                          InstanceMethod<&SelectorBinding::set_config>("setConfig"),
                          InstanceMethod<&SelectorBinding::set_slot>("setSlot"),
                          InstanceMethod<&SelectorBinding::update_slot>("updateSlot"),
+                         InstanceMethod<&SelectorBinding::forget_worker>("forgetWorker"),
                          InstanceMethod<&SelectorBinding::clear_slot>("clearSlot"),
                          InstanceMethod<&SelectorBinding::set_choices>("setChoices"),
+                         InstanceMethod<&SelectorBinding::set_cpus>("setCpus"),
+                         InstanceMethod<&SelectorBinding::set_buckets>("setBuckets"),
+                         InstanceMethod<&SelectorBinding::count_live>("countLive"),
+                         InstanceAccessor<&SelectorBinding::get_orders>("orders"),
                          InstanceMethod<&SelectorBinding::discard_everything>("discardEverything"),
                          InstanceMethod<&SelectorBinding::set_sink>("setSink"),
                          InstanceMethod<&SelectorBinding::attach>("attach"),
                          InstanceMethod<&SelectorBinding::counters>("counters"),
                          InstanceMethod<&SelectorBinding::slot_counters>("slotCounters"),
                          InstanceMethod<&SelectorBinding::readings>("readings"),
+                         InstanceMethod<&SelectorBinding::explain>("explain"),
                          InstanceMethod<&SelectorBinding::run_time>("runTime"),
                          InstanceMethod<&SelectorBinding::close>("close"),
                      });
@@ -70,6 +80,8 @@ SelectorBinding::SelectorBinding(const Napi::CallbackInfo &info) : Napi::ObjectW
   options.capacity = field(object, "capacity");
   options.sockmap = object.Get("sockmap").ToBoolean();
   options.read_by_cast = object.Get("readByCast").ToBoolean();
+  options.explain = object.Get("explain").ToBoolean();
+  options.hints = object.Get("hints").As<Napi::Number>().Int32Value();
   auto loaded = Selector::load(options);
   if (!loaded.ok()) {
     throw_failure(info.Env(), loaded.failure());
@@ -94,6 +106,10 @@ Napi::Value SelectorBinding::set_config(const Napi::CallbackInfo &info) {
   config.overflow = field(object, "overflow");
   config.migrate = field(object, "migrate");
   config.rank_by_young = field(object, "rankByYoung");
+  config.equal = field(object, "equal");
+  config.rescue = field(object, "rescue");
+  config.tick = field(object, "tick");
+  config.fresh = field(object, "fresh");
   return done(info.Env(), selector_->set_config(config));
 }
 
@@ -108,6 +124,12 @@ Napi::Value SelectorBinding::update_slot(const Napi::CallbackInfo &info) {
   if (!open(info.Env()))
     return info.Env().Undefined();
   return done(info.Env(), selector_->update_slot(word(info, 0), slot_row(info[1].As<Napi::Object>())));
+}
+
+Napi::Value SelectorBinding::forget_worker(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->forget_worker(word(info, 0)));
 }
 
 Napi::Value SelectorBinding::clear_slot(const Napi::CallbackInfo &info) {
@@ -125,6 +147,44 @@ Napi::Value SelectorBinding::set_choices(const Napi::CallbackInfo &info) {
   for (std::size_t index = 0; index + 1 < words.ElementLength(); index += 2)
     choices.push_back(spillway_choice{words[index], words[index + 1]});
   return done(info.Env(), selector_->set_choices(choices));
+}
+
+// Two Uint32Arrays: for each CPU where its part of the second begins and how long it is, in turn; and the
+// slots.
+Napi::Value SelectorBinding::set_cpus(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto words = info[0].As<Napi::Uint32Array>();
+  auto placed = info[1].As<Napi::Uint32Array>();
+  std::vector<spillway_cpu> cpus;
+  for (std::size_t index = 0; index + 1 < words.ElementLength(); index += 2)
+    cpus.push_back(spillway_cpu{words[index], words[index + 1]});
+  std::vector<std::uint32_t> slots(placed.Data(), placed.Data() + placed.ElementLength());
+  return done(info.Env(), selector_->set_cpus(cpus, slots));
+}
+
+// A Uint32Array with the slot of each bucket.
+Napi::Value SelectorBinding::set_buckets(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto words = info[0].As<Napi::Uint32Array>();
+  auto buckets = std::make_unique<spillway_buckets>();
+  for (std::size_t index = 0; index < words.ElementLength() && index < SPILLWAY_BUCKETS; index++)
+    buckets->slot[index] = words[index];
+  return done(info.Env(), selector_->set_buckets(*buckets));
+}
+
+// An Int32Array with the descriptor of each slot's listener, -1 where there is none.
+Napi::Value SelectorBinding::count_live(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto given = info[0].As<Napi::Int32Array>();
+  std::vector<int> listeners(given.Data(), given.Data() + given.ElementLength());
+  return done(info.Env(), selector_->count_live(listeners));
+}
+
+Napi::Value SelectorBinding::get_orders(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), selector_ ? selector_->orders() : -1);
 }
 
 Napi::Value SelectorBinding::discard_everything(const Napi::CallbackInfo &info) {
@@ -184,6 +244,24 @@ Napi::Value SelectorBinding::readings(const Napi::CallbackInfo &info) {
   return array;
 }
 
+// explain(hash, source, turn, cpu, warm)
+Napi::Value SelectorBinding::explain(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result =
+      selector_->explain({word(info, 0), word(info, 1), word(info, 2), word(info, 3), word(info, 4)});
+  if (!result.ok()) {
+    throw_failure(info.Env(), result.failure());
+    return info.Env().Undefined();
+  }
+  auto object = Napi::Object::New(info.Env());
+  object.Set("first", result.value().first);
+  object.Set("chosen", result.value().chosen);
+  object.Set("standing", result.value().standing);
+  object.Set("readiness", result.value().readiness);
+  return object;
+}
+
 Napi::Value SelectorBinding::run_time(const Napi::CallbackInfo &info) {
   if (!open(info.Env()))
     return info.Env().Undefined();
@@ -202,6 +280,27 @@ Napi::Value SelectorBinding::close(const Napi::CallbackInfo &info) {
   if (selector_)
     selector_->release_sockets();
   selector_.reset();
+  return info.Env().Undefined();
+}
+
+Napi::Value create_hints_map(const Napi::CallbackInfo &info) {
+  auto fd = Selector::create_hints(word(info, 0));
+  if (fd.ok())
+    return Napi::Number::New(info.Env(), fd.value().release());
+  throw_failure(info.Env(), fd.failure());
+  return info.Env().Undefined();
+}
+
+Napi::Value open_hints_page(const Napi::CallbackInfo &info) {
+  auto fd = Selector::open_hints(number(info, 0), word(info, 1));
+  if (fd.ok())
+    return Napi::Number::New(info.Env(), fd.value().release());
+  throw_failure(info.Env(), fd.failure());
+  return info.Env().Undefined();
+}
+
+Napi::Value clear_hints_page(const Napi::CallbackInfo &info) {
+  Selector::clear_hints(number(info, 0), word(info, 1));
   return info.Env().Undefined();
 }
 
@@ -227,6 +326,13 @@ Napi::Object layout(Napi::Env env) {
   NUMBER(SPILLWAY_POLICY_HASH);
   NUMBER(SPILLWAY_POLICY_TWO_CHOICES);
   NUMBER(SPILLWAY_POLICY_LEAST_QUEUE);
+  NUMBER(SPILLWAY_POLICY_IDLE_FIRST);
+  NUMBER(SPILLWAY_POLICY_WEIGHTED);
+  NUMBER(SPILLWAY_POLICY_STICKY);
+  NUMBER(SPILLWAY_POLICY_LOCAL_CPU);
+  NUMBER(SPILLWAY_POLICY_LEAST_CONNECTIONS);
+  NUMBER(SPILLWAY_MAX_CPUS);
+  NUMBER(SPILLWAY_BUCKETS);
   NUMBER(SPILLWAY_OVERFLOW_DROP);
   NUMBER(SPILLWAY_OVERFLOW_RESET);
   NUMBER(SPILLWAY_KIND_SYN);
@@ -241,6 +347,7 @@ Napi::Object layout(Napi::Env env) {
   NUMBER(SPILLWAY_OUTCOME_FAILED);
   NUMBER(SPILLWAY_OUTCOMES);
   NUMBER(SPILLWAY_SLOT_ENABLED);
+  NUMBER(SPILLWAY_SLOT_HELPS);
   SIZE(spillway_slot_counters);
   OFFSET(spillway_slot_counters, syn);
   OFFSET(spillway_slot_counters, cookie_ack);
@@ -255,6 +362,19 @@ Napi::Object layout(Napi::Env env) {
   OFFSET(spillway_reading, half_open);
   OFFSET(spillway_reading, young);
   OFFSET(spillway_reading, own_limit);
+  OFFSET(spillway_reading, standing);
+  OFFSET(spillway_reading, readiness);
+  OFFSET(spillway_reading, load);
+  OFFSET(spillway_reading, live);
+  NUMBER(SPILLWAY_ABSENT);
+  NUMBER(SPILLWAY_DISABLED);
+  NUMBER(SPILLWAY_FULL);
+  NUMBER(SPILLWAY_ROOM);
+  NUMBER(SPILLWAY_FREE);
+  NUMBER(SPILLWAY_LEAVING);
+  NUMBER(SPILLWAY_LATE);
+  NUMBER(SPILLWAY_RUNNING);
+  NUMBER(SPILLWAY_IDLE);
   SIZE(spillway_choice);
   OFFSET(spillway_choice, threshold);
   OFFSET(spillway_choice, alias);

@@ -1,6 +1,7 @@
 /**
- * Writes the documentation that is made of tables in the code: docs/options.md, docs/errors.md, the table in
- * docs/master.md and the scenarios in bench/README.md. A test compares the pages with the tables, so that they cannot drift apart.
+ * Writes the documentation that is made of tables in the code: docs/options.md, docs/errors.md, the tables in
+ * docs/master.md and docs/config.md, and the scenarios in bench/README.md. Tests compare the pages with the tables, so
+ * that they cannot drift apart.
  *
  *     npm run docs
  */
@@ -61,21 +62,83 @@ ${rows.join('\n')}
 `;
 }
 
+/** A hand-written page with one part of it made anew: what is between the marks that name it. */
+function withPart(page, file, part, made) {
+  const marks = new RegExp(
+    `^(.*<!-- The ${part} (?:is|are) made by [^\\n]* -->\\n).*(<!-- end of the ${part} -->\\n.*)$`,
+    's',
+  );
+  const [, before, after] = marks.exec(page) ?? [];
+  if (before === undefined) throw new Error(`${file} has lost the marks of its ${part}`);
+  return `${before}\n${made}\n\n${after}`;
+}
+
+const quoted = (name) => `\`${name}\``;
+
+function table(head, rows) {
+  const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+  return [line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
+}
+
 /** The hand-written page with its table made anew. */
 export function masterPage(page, options) {
-  const [, before, after] =
-    /^(.*<!-- The table is made by [^\n]* -->\n).*(<!-- end of the table -->\n.*)$/s.exec(page) ?? [];
-  if (before === undefined) throw new Error('docs/master.md has lost the marks of its table');
-  const rows = Object.entries(options).map(
-    ([name, { range, default: initial, text }]) =>
-      `| \`${name}\` | ${[range, initial, text].map(cell).join(' | ')} |`,
+  const made = table(
+    ['option', 'type and range', 'default', 'what it does'],
+    Object.entries(options).map(([name, { range, default: initial, text }]) => [
+      quoted(name),
+      range,
+      initial,
+      text,
+    ]),
   );
-  return `${before}
-| option | type and range | default | what it does |
-|---|---|---|---|
-${rows.join('\n')}
+  return withPart(page, 'docs/master.md', 'table', made);
+}
 
-${after}`;
+/** The parts of docs/config.md, from the tables of lib/cli/start/options.ts. */
+export function keyTable(options) {
+  return table(
+    ['key', 'type and range', 'default', 'also called', 'on the command line', 'what it does'],
+    Object.entries(options).map(([name, { kind, default: initial, aliases = [], flag, text }]) => [
+      quoted(name),
+      kind.range,
+      initial,
+      aliases.map(quoted).join(', '),
+      flag ? quoted(flag) : '',
+      text,
+    ]),
+  );
+}
+
+export function familiarTable(familiar) {
+  return table(
+    ['key', 'what becomes of it'],
+    Object.entries(familiar).map(([key, text]) => [quoted(key), text]),
+  );
+}
+
+export function unsupportedTable(unsupported) {
+  return table(
+    ['key', 'why'],
+    Object.entries(unsupported).map(([key, why]) => [quoted(key), why]),
+  );
+}
+
+export function ignoredList(ignored) {
+  return ignored.map(quoted).join(', ');
+}
+
+/** The hand-written page with what the tables of keys say, made anew. */
+export function configPage(page, { START_OPTIONS, FAMILIAR, IGNORED, UNSUPPORTED }) {
+  const parts = {
+    keys: keyTable(START_OPTIONS),
+    'familiar keys': familiarTable(FAMILIAR),
+    'keys that change nothing': `These change nothing: ${ignoredList(IGNORED)}.`,
+    'unsupported keys': unsupportedTable(UNSUPPORTED),
+  };
+  return Object.entries(parts).reduce(
+    (before, [part, made]) => withPart(before, 'docs/config.md', part, made),
+    page,
+  );
 }
 
 function variantList(variants) {
@@ -87,10 +150,6 @@ function variantList(variants) {
 
 /** The hand-written page with what the scenarios and drivers say of themselves. */
 export function benchPage(page, scenarios, drivers) {
-  const [, before, after] =
-    /^(.*<!-- The scenarios are made by [^\n]* -->\n).*(<!-- end of the scenarios -->\n.*)$/s.exec(page) ??
-    [];
-  if (before === undefined) throw new Error('bench/README.md has lost the marks of its scenarios');
   const sections = scenarios.map(
     ({ name, title, shows, cannotShow, core, variants }) => `### \`${name}\`: ${title}
 
@@ -102,15 +161,13 @@ ${core ? '' : 'Only when asked for. '}${variantList(variants('full'))}
 `,
   );
   const rows = drivers.map(({ name, title, about }) => `| \`${name}\` | ${cell(title)} | ${cell(about)} |`);
-  return `${before}
-${sections.join('\n')}
+  const made = `${sections.join('\n')}
 ## Drivers
 
 | \`--driver\` | | how connections come to the workers |
 |---|---|---|
-${rows.join('\n')}
-
-${after}`;
+${rows.join('\n')}`;
+  return withPart(page, 'bench/README.md', 'scenarios', made);
 }
 
 async function main() {
@@ -119,15 +176,16 @@ async function main() {
   const { OPTIONS, defaultFor, SELECTORS } = await compiled('lib', 'group/options.js');
   const { ERRORS } = await compiled('lib', 'errors.js');
   const { MASTER_OPTIONS } = await compiled('lib', 'serve/options.js');
+  const start = await compiled('lib', 'cli/start/options.js');
   const { SCENARIOS } = await compiled('bench', 'scenarios/index.js');
   const { DRIVERS } = await compiled('bench', 'drivers/index.js');
   mkdirSync(join(root, 'docs'), { recursive: true });
   writeFileSync(join(root, 'docs', 'options.md'), optionPage(OPTIONS, { defaultFor, selectors: SELECTORS }));
   writeFileSync(join(root, 'docs', 'errors.md'), errorPage(ERRORS));
-  const master = join(root, 'docs', 'master.md');
-  writeFileSync(master, masterPage(readFileSync(master, 'utf8'), MASTER_OPTIONS));
-  const bench = join(root, 'bench', 'README.md');
-  writeFileSync(bench, benchPage(readFileSync(bench, 'utf8'), SCENARIOS, DRIVERS));
+  const renew = (file, made) => writeFileSync(file, made(readFileSync(file, 'utf8')));
+  renew(join(root, 'docs', 'master.md'), (page) => masterPage(page, MASTER_OPTIONS));
+  renew(join(root, 'docs', 'config.md'), (page) => configPage(page, start));
+  renew(join(root, 'bench', 'README.md'), (page) => benchPage(page, SCENARIOS, DRIVERS));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

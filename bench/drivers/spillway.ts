@@ -12,7 +12,15 @@ const CLI = join(packageRoot, 'dist/lib/cli/main.js');
 /** Of the service; its control socket is in the order's folder, so that no other service has the same. */
 const NAME = 'bench';
 
-const POLICIES = ['hash', 'two-choices', 'least-queue'];
+const POLICIES = [
+  'hash',
+  'two-choices',
+  'least-queue',
+  'least-connections',
+  'weighted',
+  'sticky',
+  'local-cpu',
+];
 const SELECTORS = ['cbpf', 'none'];
 
 async function find(): Promise<Found> {

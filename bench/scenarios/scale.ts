@@ -20,7 +20,7 @@ const AMOUNTS = {
   },
 } as const;
 /** The policy that is in force when nothing is asked for (docs/options.md). */
-const DEFAULT = 'two-choices';
+const DEFAULT = 'idle-first';
 /** Below the ports of the services. */
 const PORT = 10_000;
 

@@ -12,7 +12,11 @@ const BACKLOG = 16;
 const MOST_WORKERS = 64;
 
 /** What commander gives: a flag that is not there is undefined. */
-type Given = Omit<DemoOptions, 'flood' | 'json'> & { flood?: boolean; json?: boolean };
+type Given = Omit<DemoOptions, 'flood' | 'json' | 'rescue'> & {
+  flood?: boolean;
+  json?: boolean;
+  rescue?: boolean;
+};
 
 export function demoCommand(): Command {
   return new Command('demo')
@@ -34,6 +38,7 @@ export function demoCommand(): Command {
         .choices(OPTIONS.policy.schema.options)
         .default('hash'),
     )
+    .option('--rescue', 'let workers that are free take what waits at the slow one')
     .addHelpText(
       'after',
       '\nKeys: f turns the flood on and off, s makes another worker the slow one, q or Ctrl-C quits.',
@@ -45,6 +50,7 @@ export function demoCommand(): Command {
         host: options.host || undefined,
         flood: options.flood === true,
         json: options.json === true,
+        rescue: options.rescue === true,
       }),
     );
 }

@@ -4,6 +4,7 @@ import { SpillwayError } from '../errors.js';
 import type { EbpfOptions } from './ebpf-tier.js';
 import { MAX_SLOTS } from './layout.js';
 import { type AskedOptions, assertOptionName, checkOptions, OPTIONS } from './options.js';
+import type { Rescues } from './tier.js';
 
 /** What `open()` and `of()` take besides the options of the table. */
 export interface CommonOptions extends AskedOptions {
@@ -18,6 +19,17 @@ export interface CommonOptions extends AskedOptions {
    * The descriptor is the callee's, unless it throws: then it is closed here. Without it such a socket cannot leave while `migrate` is on.
    */
   onConnection?: (fd: number, fromSlot: number) => void;
+  /** @internal Whether `explain()` is wanted. */
+  explain?: boolean;
+  /** @internal What only a master has: its workers' hints, and who carries out rescues. */
+  service?: ServiceLinks;
+}
+
+/** What a group that serves workers of a master is linked with. */
+export interface ServiceLinks {
+  /** Descriptor of the map of hints (native/bpf/layout.h), the caller's and open as long as the group. */
+  hints?: number | undefined;
+  rescues?: Rescues | undefined;
 }
 
 export interface OpenOptions extends CommonOptions {
@@ -39,6 +51,8 @@ export interface AddOptions {
   enabled?: boolean | undefined;
   /** Of this slot alone; default: the group's. */
   weight?: number | undefined;
+  /** Of this slot alone; default: the group's. */
+  cpu?: number | undefined;
 }
 
 const OPENING = z.object({
@@ -49,6 +63,8 @@ const OPENING = z.object({
   onConnection: z
     .custom<(fd: number, slot: number) => void>((value) => typeof value === 'function')
     .optional(),
+  explain: z.boolean().optional(),
+  service: z.custom<ServiceLinks>((value) => typeof value === 'object').optional(),
   host: z.string().optional(),
   port: z.int().min(0).max(65535).optional(),
 });
@@ -59,6 +75,8 @@ const OPENING_RANGES: Record<string, string> = {
   readBy: "'auto', 'cast', 'probe'",
   sockmap: 'boolean',
   onConnection: 'function',
+  explain: 'boolean',
+  service: 'object',
   host: 'host name or address',
   port: 'integer, 0 to 65535',
 };
@@ -69,6 +87,7 @@ const ADDING = z.object({
   slot: z.int().min(0).optional(),
   enabled: OPTIONS.enabled.schema.optional(),
   weight: OPTIONS.weight.schema.optional(),
+  cpu: OPTIONS.cpu.schema.optional(),
 });
 
 const ADDING_RANGES: Record<string, string> = {
@@ -76,6 +95,7 @@ const ADDING_RANGES: Record<string, string> = {
   slot: 'integer from 0',
   enabled: OPTIONS.enabled.range,
   weight: OPTIONS.weight.range,
+  cpu: OPTIONS.cpu.range,
 };
 
 /** What was given at the opening, checked. */

@@ -15,9 +15,19 @@ import { closeSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import { type NativeError, type NativeQueueWatch, type NativeSocket, native } from '../native.js';
 import { buildClassicProgram, buildRefusingProgram, type ClassicEntry } from './classic.js';
+import { ClassicRescue } from './classic-rescue.js';
 import { halfOpenAt } from './endpoint.js';
 import { deafen, Gate } from './gate.js';
-import { type GroupState, type Member, reachable, type Tier, type TierCounts } from './tier.js';
+import {
+  type GroupState,
+  type Member,
+  openRescues,
+  reachable,
+  type Tier,
+  type TierCounts,
+  takeBackRescues,
+  UNKNOWN_COUNT,
+} from './tier.js';
 
 /** Milliseconds between two looks at the queues while something is queued. */
 const LOOK_EVERY = 1;
@@ -27,8 +37,6 @@ const QUIET_LOOKS = 20;
 const HANDSHAKE_LIMIT = 3000;
 /** The process or the machine has no descriptor left just now. */
 const NO_DESCRIPTOR = new Set(['EMFILE', 'ENFILE']);
-
-const unknown = { halfOpen: null, chosen: null, redirectedIn: null, redirectedOut: null } as const;
 
 /** The listeners of a group that are leaving, by inode: a change of selector goes on while they do. */
 const leavers = new WeakMap<GroupState, Map<number, NativeSocket>>();
@@ -62,8 +70,12 @@ export class ClassicTier implements Tier {
   #attached: string | undefined;
   /** Set while everything new is refused, which lasts until the group is closed. */
   #gate: Gate | undefined;
+  #closeRescues: (() => void) | undefined;
   #stopped = false;
   #warned = false;
+  readonly #rescue = new ClassicRescue();
+  /** Slots that are given nothing new for now, because nobody comes for what waits there. */
+  #avoided: ReadonlySet<number> = new Set();
 
   /** Throws the addon's errors and leaves nothing behind when it does. */
   constructor(group: GroupState, name: 'cbpf' | 'none') {
@@ -76,6 +88,8 @@ export class ClassicTier implements Tier {
         // The others are shut down, or are noticed as revived.
         if (group.order.indexOf(inode) >= 0) this.#watch.add(socket);
       }
+      this.#closeRescues = openRescues(group);
+      // The last that may fail: until then the program of the tier before is in force.
       this.#attach();
     } catch (error) {
       this.stop(false);
@@ -83,13 +97,21 @@ export class ClassicTier implements Tier {
     }
   }
 
+  /** What is known of a worker is asked at every look. */
+  workerChanged(): void {}
+
   changed(): void {
-    // A tier that was to take over and failed may have left its traces.
+    // The program may be another tier's, or name listeners by what are not their indices any more.
     this.#attached = undefined;
     this.#attach();
   }
 
-  placed(slot: number): void {
+  resume(): void {
+    this.changed();
+    this.#closeRescues = openRescues(this.#group);
+  }
+
+  placed(slot: number, before: Member | undefined): void {
     const member = this.#group.members[slot];
     if (!member) return;
     const { order } = this.#group;
@@ -97,9 +119,11 @@ export class ClassicTier implements Tier {
     order.joined(member.inode);
     try {
       this.#watch.add(member.socket);
+      this.#group.rescues?.placed(slot, member.socket.fd);
       this.#attach();
     } catch (error) {
       this.#watch.remove(member.socket);
+      takeBackRescues(this.#group, slot, before);
       // The group closes it; a listener that was in the kernel's group before stays there with its other holder.
       if (isNew) order.left(member.inode);
       throw error;
@@ -108,6 +132,7 @@ export class ClassicTier implements Tier {
 
   async leave(slot: number, socket: NativeSocket, inode: number): Promise<void> {
     this.#watch.remove(socket);
+    if (!this.#group.members[slot]) this.#group.rescues?.left(slot);
     this.#leaving.set(inode, socket);
     const errors: unknown[] = [];
     // Without the program it may be given connections until it is closed; what it has is handed over all the same.
@@ -119,8 +144,12 @@ export class ClassicTier implements Tier {
   }
 
   counts(): TierCounts {
-    const slots = this.#group.members.map(() => ({ ...unknown }));
+    const slots = this.#group.members.map(() => ({ ...UNKNOWN_COUNT }));
     return { slots, decisions: null, stale: null, migrated: 0 };
+  }
+
+  decisions(): null {
+    return null;
   }
 
   get refusing(): boolean {
@@ -146,6 +175,7 @@ export class ClassicTier implements Tier {
 
   stop(detach: boolean): void {
     this.#stopped = true;
+    this.#closeRescues?.();
     clearTimeout(this.#looking);
     this.#watch.close();
     if (this.#gate) this.#deafenAll();
@@ -287,15 +317,46 @@ export class ClassicTier implements Tier {
     this.#looking = undefined;
     if (this.#stopped) return;
     const errors: unknown[] = [];
+    this.#attempt(() => this.#lookForStuck(), errors);
     this.#attempt(() => this.#attach(), errors);
     this.#attempt(() => {
       // Counted whether or not the program could be attached: an idle group is not looked at.
       this.#quiet = this.#isQueued() ? 0 : this.#quiet + 1;
     }, errors);
     const asleep = this.#quiet > QUIET_LOOKS;
-    if (asleep) this.#attempt(() => this.#watch.arm(), errors);
+    if (asleep) this.#attempt(() => this.#pause(), errors);
     else this.#looking = setTimeout(() => this.#look(), LOOK_EVERY).unref();
     if (errors.length > 0) this.#keepServing(errors[0] as Error);
+  }
+
+  #pause(): void {
+    this.#rescue.forget();
+    if (this.#avoided.size > 0) {
+      this.#avoided = new Set();
+      this.#attach();
+    }
+    this.#watch.arm();
+  }
+
+  #lookForStuck(): void {
+    const { members, rescues } = this.#group;
+    if (!rescues || this.#group.settings(this.name).rescue === 0) {
+      this.#rescue.forget();
+      this.#avoided = new Set();
+      return;
+    }
+    const { avoid, orders } = this.#rescue.look(
+      members.map(
+        (member) =>
+          member && {
+            queue: member.socket.acceptQueue()?.length ?? 0,
+            loop: member.worker.loop?.(),
+            helps: member.worker.helps && member.enabled,
+          },
+      ),
+    );
+    this.#avoided = avoid;
+    for (const { from, to, waiting } of orders) rescues.order(from, to, waiting);
   }
 
   #isQueued(): boolean {
@@ -332,11 +393,12 @@ export class ClassicTier implements Tier {
     this.#watch.add(socket);
   }
 
-  /** Whom a program may name: the enabled with room, or all enabled when nobody has any. */
+  /** Whom a program may name: the enabled with room and somebody who comes, or with room, or all enabled. */
   #entries(): ClassicEntry[] {
     const { order } = this.#group;
-    const listening: (Member & { room: boolean })[] = [];
-    for (const member of this.#present()) {
+    const listening: (Member & { room: boolean; comes: boolean })[] = [];
+    for (const [slot, member] of this.#group.members.entries()) {
+      if (!member) continue;
       const queue = member.socket.acceptQueue();
       if (!queue) {
         this.#lost(member);
@@ -345,12 +407,14 @@ export class ClassicTier implements Tier {
       if (order.indexOf(member.inode) < 0) this.#revived(member);
       // A program may have called listen() with its own backlog; here the kernel's limit is the only one in force.
       if (queue.limit !== member.limit) member.socket.listen(member.limit);
-      listening.push({ ...member, room: queue.length <= member.limit });
+      listening.push({ ...member, room: queue.length <= member.limit, comes: !this.#avoided.has(slot) });
     }
     const enabled = listening.filter((member) => member.enabled);
     const withRoom = enabled.filter(({ room }) => room);
+    const best = withRoom.filter(({ comes }) => comes);
     // Nobody has room: whoever is chosen, the kernel drops at the full queue.
-    return (withRoom.length > 0 ? withRoom : enabled).map(({ inode, weight }) => ({
+    const named = [best, withRoom, enabled].find(({ length }) => length > 0) ?? [];
+    return named.map(({ inode, weight }) => ({
       index: order.indexOf(inode),
       weight,
     }));

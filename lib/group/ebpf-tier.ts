@@ -1,24 +1,34 @@
 /** The `ebpf` selector: the kernel reads the queues itself, at the SYN, and moves the queue of a listener that leaves. */
 import { SpillwayError } from '../errors.js';
 import { type NativeSelector, type NativeSocket, native, type SlotRow } from '../native.js';
+import { buildBuckets } from './buckets.js';
 import { buildChoices } from './choices.js';
 import {
   COUNTERS,
+  type Decisions,
   decisionsOf,
   OVERFLOWS,
   POLICIES,
+  READINESS,
   READING,
+  type Readiness,
   SLOT_COUNTERS,
   SLOT_ENABLED,
+  SLOT_HELPS,
+  STANDINGS,
 } from './layout.js';
 import { inodeOf } from './listeners.js';
+import { buildPlaces } from './places.js';
 import {
   type GroupState,
   type Member,
+  openRescues,
   reachable,
   type SlotCount,
   type Tier,
   type TierCounts,
+  takeBackRescues,
+  type WorkerInSlot,
 } from './tier.js';
 import { NoCastError } from './why.js';
 
@@ -27,6 +37,32 @@ export interface EbpfOptions {
   readBy: 'auto' | 'cast' | 'probe';
   /** Keep the sockets in a SOCKMAP, which sk_lookup can use too; needs CAP_NET_ADMIN. */
   sockmap: boolean;
+  /** Whether {@link EbpfTier.explain} is wanted. */
+  explain: boolean;
+}
+
+/** struct spillway_request: what a choice is made from besides the slots, each from 0 to 2³² − 1. */
+export interface ChoiceRequest {
+  /** Of the connection. */
+  hash: number;
+  /** Of the client's address. */
+  source: number;
+  turn: number;
+  cpu: number;
+  /** The slot that was chosen last on that CPU. */
+  warm: number;
+}
+
+/** As `warm`. */
+const NOBODY = 2 ** 32 - 1;
+
+/** A choice that would be made, and what it would be made from. */
+export interface Explanation {
+  /** The policy's first choice. */
+  first: number;
+  /** The best slot that was found; it may have no room. */
+  chosen: number;
+  slots: { standing: (typeof STANDINGS)[number]; readiness: Readiness; load: number; live: number }[];
 }
 
 let castFound: boolean | undefined;
@@ -36,8 +72,24 @@ function kernelHasCast(): boolean {
   return castFound;
 }
 
-function rowOf({ limit, weight, enabled }: Member): SlotRow {
-  return { limit, weight, flags: enabled ? SLOT_ENABLED : 0, address: 0 };
+/** Microseconds after which a worker that has not come back to its event loop is no longer believed to be about to. */
+const LATE_AFTER = 1500;
+
+/** Microseconds between two looks for every slot there is: a look at many slots takes its time. */
+const LOOK_PER_SLOT = 4;
+
+function rowOf({ limit, weight, enabled, worker }: Member): SlotRow {
+  const flags = (enabled ? SLOT_ENABLED : 0) | helpOf(enabled, worker);
+  return { limit, weight, flags, address: 0, hints: hintsOf(worker) };
+}
+
+/** One that is given nothing new is not asked to help either. */
+function helpOf(enabled: boolean, { helps }: WorkerInSlot): number {
+  return enabled && helps ? SLOT_HELPS : 0;
+}
+
+function hintsOf({ hints }: WorkerInSlot): number {
+  return hints === undefined ? 0 : hints + 1;
 }
 
 /** How many times more than it has places a listener can never hold, also one that was given the queues of many. */
@@ -50,9 +102,15 @@ const MOST_PLACES = 2 ** 16;
  * for whom it still places: clients that have been answered. So the weight is the number of places, which puts whoever
  * has room before whoever is full, and slots that the owner had disabled behind all others.
  */
-function refusingRowOf({ limit, enabled }: Member): SlotRow {
+function refusingRowOf({ limit, enabled, worker }: Member): SlotRow {
   const places = Math.min(limit + 1, MOST_PLACES);
-  return { limit, weight: enabled ? places * BEYOND_ANY_LOAD : 1, flags: 0, address: 0 };
+  return {
+    limit,
+    weight: enabled ? places * BEYOND_ANY_LOAD : 1,
+    flags: helpOf(enabled, worker),
+    address: 0,
+    hints: hintsOf(worker),
+  };
 }
 
 export class EbpfTier implements Tier {
@@ -60,14 +118,20 @@ export class EbpfTier implements Tier {
   readonly #group: GroupState;
   readonly #selector: NativeSelector;
   #sink: NativeSocket | undefined;
+  #closeRescues: (() => void) | undefined;
+  /** What the tables in force were made from, by policy. */
+  readonly #tables = new Map<string, string>();
+  /** Who the kernel's knowledge is about, by slot. */
+  readonly #processes = new Map<number, number>();
   #refusing = false;
 
   /** Loads and attaches the program. Throws the addon's errors and leaves nothing behind when it does. */
-  constructor(group: GroupState, { readBy, sockmap }: EbpfOptions) {
+  constructor(group: GroupState, { readBy, sockmap, explain }: EbpfOptions) {
     const readByCast = readBy === 'cast' || (readBy === 'auto' && kernelHasCast());
     if (readBy === 'cast' && !kernelHasCast()) throw new NoCastError();
     this.#group = group;
-    this.#selector = new (native().Selector)({ capacity: group.capacity, sockmap, readByCast });
+    const { capacity, hints = -1 } = group;
+    this.#selector = new (native().Selector)({ capacity, sockmap, readByCast, explain, hints });
     try {
       group.members.forEach((member, slot) => {
         // One that another holder has shut down is no longer in the kernel's group and cannot be taken into the map.
@@ -76,7 +140,8 @@ export class EbpfTier implements Tier {
       this.#configure();
       const socket = reachable(group.members);
       if (socket) this.#selector.attach(socket);
-      this.openSink();
+      this.#openSink();
+      this.#closeRescues = openRescues(group, this.#selector.orders);
     } catch (error) {
       this.stop(true);
       throw error;
@@ -84,7 +149,7 @@ export class EbpfTier implements Tier {
   }
 
   /** To be called while the program is attached: the kernel's own hash would feed the sink. */
-  openSink(): void {
+  #openSink(): void {
     const { order } = this.#group;
     try {
       this.#sink = this.#group.newSocket();
@@ -117,6 +182,17 @@ export class EbpfTier implements Tier {
     });
   }
 
+  workerChanged(slot: number): void {
+    const member = this.#group.members[slot];
+    if (!member) return;
+    const { process } = member.worker;
+    if (process !== undefined && process !== this.#processes.get(slot)) {
+      this.#processes.set(slot, process);
+      this.#selector.forgetWorker(slot);
+    }
+    this.#selector.updateSlot(slot, this.#rowOf(member));
+  }
+
   get refusing(): boolean {
     return this.#refusing;
   }
@@ -138,10 +214,12 @@ export class EbpfTier implements Tier {
       this.#selector.setSlot(slot, member.socket, this.#rowOf(member));
       // The kernel's group may have lost all its members meanwhile, and with them the program.
       this.#selector.attach(member.socket);
+      this.#group.rescues?.placed(slot, member.socket.fd);
       this.#configure();
     } catch (error) {
       if (before) this.#selector.setSlot(slot, before.socket, this.#rowOf(before));
       else this.#selector.clearSlot(slot);
+      takeBackRescues(this.#group, slot, before);
       throw error;
     }
     this.#group.order.joined(member.inode);
@@ -150,6 +228,7 @@ export class EbpfTier implements Tier {
   async leave(slot: number, socket: NativeSocket, inode: number): Promise<void> {
     try {
       if (!this.#group.members[slot]) {
+        this.#group.rescues?.left(slot);
         this.#selector.clearSlot(slot);
         this.#configure();
       }
@@ -172,8 +251,11 @@ export class EbpfTier implements Tier {
     const slots: SlotCount[] = [];
     for (let slot = 0; slot < size; slot++) {
       const counter = (word: number) => counters[slot * SLOT_COUNTERS.words + word] ?? 0;
+      const reading = (word: number) => readings[slot * READING.words + word] ?? 0;
+      const isThere = STANDINGS[reading(READING.standing)] !== 'absent';
       slots.push({
-        halfOpen: readings[slot * READING.words + READING.halfOpen] ?? 0,
+        halfOpen: reading(READING.halfOpen),
+        readiness: isThere ? (READINESS[reading(READING.readiness)] ?? null) : null,
         chosen: {
           syn: counter(SLOT_COUNTERS.syn),
           cookieAck: counter(SLOT_COUNTERS.cookieAck),
@@ -188,12 +270,33 @@ export class EbpfTier implements Tier {
     return { slots, decisions, stale: totals[COUNTERS.stale] ?? 0, migrated: first + redirected };
   }
 
+  decisions(): Decisions {
+    return decisionsOf(this.#selector.counters());
+  }
+
   /** Runs of the selector and the time they took, while run-time accounting is on. For benchmarks. */
   runTime(): { runs: number; nanoseconds: number } {
     return this.#selector.runTime();
   }
 
+  /** What would be chosen now of these numbers, and what each slot looks like. */
+  explain({ hash = 0, source = 0, turn = 0, cpu = 0, warm = NOBODY }: Partial<ChoiceRequest>): Explanation {
+    const { first, chosen } = this.#selector.explain(hash, source, turn, cpu, warm);
+    const readings = this.#selector.readings(this.#group.members.length);
+    const slots = this.#group.members.map((_, slot) => {
+      const word = (at: number) => readings[slot * READING.words + at] ?? 0;
+      return {
+        standing: STANDINGS[word(READING.standing)] ?? 'absent',
+        readiness: READINESS[word(READING.readiness)] ?? 'late',
+        load: word(READING.load),
+        live: word(READING.live),
+      };
+    });
+    return { first, chosen, slots };
+  }
+
   stop(detach: boolean): void {
+    this.#closeRescues?.();
     try {
       this.closeSink();
       // While it refuses, the program stays: without it a client could connect to a listener that is about to be closed.
@@ -204,21 +307,55 @@ export class EbpfTier implements Tier {
     }
   }
 
+  resume(): void {
+    this.changed();
+    this.#closeRescues = openRescues(this.#group, this.#selector.orders);
+    this.#openSink();
+  }
+
   #rowOf(member: Member): SlotRow {
     return this.#refusing ? refusingRowOf(member) : rowOf(member);
   }
 
+  /** Large tables are only written when what they are made from has changed. */
+  #setTable(name: string, from: readonly number[], set: () => void): void {
+    const key = from.join();
+    if (this.#tables.get(name) === key) return;
+    set();
+    this.#tables.set(name, key);
+  }
+
+  #descriptors(): Int32Array {
+    return Int32Array.from(this.#group.members, (member) =>
+      member?.socket.acceptQueue() ? member.socket.fd : -1,
+    );
+  }
+
   #configure(): void {
-    const { members, deferring } = this.#group;
+    const { members, deferring, rescues } = this.#group;
     const settings = this.#group.settings(this.name);
     const weights = members.map((member) => (member?.enabled ? member.weight : 0));
+    const { policy } = settings;
     this.#selector.setChoices(buildChoices(weights));
+    if (policy === 'sticky')
+      this.#setTable(policy, weights, () => this.#selector.setBuckets(buildBuckets(weights)));
+    if (policy === 'least-connections' || policy === 'idle-first')
+      this.#selector.countLive(this.#descriptors());
+    if (policy === 'local-cpu') {
+      const places = members.map((member) => (member?.enabled ? member.cpu : -1));
+      this.#setTable(policy, places, () => this.#selector.setCpus(...buildPlaces(members)));
+    }
     this.#selector.setConfig({
       slots: members.length,
-      policy: POLICIES[settings.policy],
+      policy: POLICIES[policy],
       overflow: OVERFLOWS[this.#refusing ? 'reset' : settings.overflow],
       migrate: settings.migrate ? 1 : 0,
       rankByYoung: deferring ? 1 : 0,
+      equal: weights.every((weight) => weight > 0 && weight === weights[0]) ? 1 : 0,
+      // A client that was promised one worker is not given to another because that one is slow.
+      rescue: rescues && settings.rescue > 0 && policy !== 'sticky' ? 1 : 0,
+      tick: settings.rescue && Math.max(settings.rescue, members.length * LOOK_PER_SLOT),
+      fresh: LATE_AFTER,
     });
   }
 }

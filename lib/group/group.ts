@@ -10,7 +10,13 @@ import {
   type Opening,
   type OpenOptions,
 } from './arguments.js';
-import { EbpfTier, isRefusedSocket, refusedSocket } from './ebpf-tier.js';
+import {
+  type ChoiceRequest,
+  EbpfTier,
+  type Explanation,
+  isRefusedSocket,
+  refusedSocket,
+} from './ebpf-tier.js';
 import { halfOpenAt, listenersAt, resolveEndpoint } from './endpoint.js';
 import { JoinOrder } from './join-order.js';
 import type { BoundOptions } from './listener-options.js';
@@ -29,7 +35,7 @@ import {
 import { Selection } from './selection.js';
 import { Settings } from './settings.js';
 import { type GroupStats, gatherStats } from './statistics.js';
-import type { GroupState } from './tier.js';
+import type { GroupState, WorkerInSlot } from './tier.js';
 
 export type { AddOptions, CommonOptions, OpenOptions } from './arguments.js';
 export type { GroupStats, SocketStats } from './statistics.js';
@@ -54,11 +60,19 @@ export class SocketGroup {
     endpoint: Endpoint,
     sockets: readonly NativeSocket[],
     bound: BoundOptions,
-    { asked, onConnection, capacity, readBy = 'auto', sockmap = false }: Opening,
+    {
+      asked,
+      onConnection,
+      capacity,
+      readBy = 'auto',
+      sockmap = false,
+      explain = false,
+      service = {},
+    }: Opening,
   ) {
-    const { weight = 1, enabled = true } = asked;
+    const { weight = 1, enabled = true, cpu = -1 } = asked;
     const members = new Members(
-      sockets.map((socket) => memberOf(socket, { weight, enabled })),
+      sockets.map((socket) => memberOf(socket, { weight, enabled, cpu, worker: { helps: false } })),
       capacity ?? Math.max(64, sockets.length),
     );
     const settings = new Settings(asked, members);
@@ -72,7 +86,10 @@ export class SocketGroup {
         policy: settings.inForce('policy', selector),
         overflow: settings.inForce('overflow', selector),
         migrate: settings.inForce('migrate', selector),
+        rescue: settings.inForce('rescue', selector),
       }),
+      hints: service.hints,
+      rescues: service.rescues,
       get deferring() {
         return (settings.asked.deferAccept ?? 0) > 0;
       },
@@ -90,7 +107,7 @@ export class SocketGroup {
     this.#endpoint = endpoint;
     this.#v6Only = bound.v6Only ?? false;
     this.#members = members;
-    this.#selection = new Selection(state, settings, { readBy, sockmap });
+    this.#selection = new Selection(state, settings, { readBy, sockmap, explain });
     this.#options = new LiveOptions(endpoint.family, members, settings, this.#selection);
     this.#membership = new Membership(state, bound, members, settings, this.#selection, this.#options);
     members.claim(...members.present);
@@ -244,6 +261,23 @@ export class SocketGroup {
     return gatherStats(this.address, this.#members, this.#selection);
   }
 
+  /** @internal Of the {@link stats}, only what has been decided, for a fraction of their price. */
+  decisions(): GroupStats['decisions'] {
+    this.#assertOpen();
+    return this.#selection.tier.decisions();
+  }
+
+  /**
+   * @internal What is to be known of the worker that serves in a slot, from now on.
+   *
+   * @throws {SpillwayError} `ERR_SPILLWAY_NO_SUCH_SLOT`
+   */
+  setWorker(slot: number, worker: WorkerInSlot): void {
+    this.#assertOpen();
+    this.#members.at(slot).worker = worker;
+    this.#selection.tier.workerChanged(slot);
+  }
+
   /**
    * One more socket, opened by the group or, with `fd`, a duplicate of an existing listener. It takes the first empty
    * slot, or the one that is named; slots below that one that have never been used stay empty.
@@ -344,6 +378,12 @@ export class SocketGroup {
   runTime(): { runs: number; nanoseconds: number } | undefined {
     const { tier } = this.#selection;
     return tier instanceof EbpfTier ? tier.runTime() : undefined;
+  }
+
+  /** @internal What would be chosen now, for tests; undefined below `ebpf` and unless the group was opened with `explain`. */
+  explain(request: Partial<ChoiceRequest>): Explanation | undefined {
+    const { tier } = this.#selection;
+    return tier instanceof EbpfTier ? tier.explain(request) : undefined;
   }
 
   #assertOpen(): void {

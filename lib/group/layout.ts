@@ -5,7 +5,19 @@
 
 export const MAX_SLOTS = 1024;
 
-export const POLICIES = { hash: 0, 'two-choices': 1, 'least-queue': 2 } as const;
+export const MAX_CPUS = 4096;
+export const BUCKETS = 4096;
+
+export const POLICIES = {
+  hash: 0,
+  'two-choices': 1,
+  'least-queue': 2,
+  'idle-first': 3,
+  weighted: 4,
+  sticky: 5,
+  'local-cpu': 6,
+  'least-connections': 7,
+} as const;
 export const OVERFLOWS = { drop: 0, reset: 1 } as const;
 
 /** What a decision was about, in the order of `enum spillway_kind`. */
@@ -20,6 +32,7 @@ export type Decisions = Record<Kind, Record<Outcome, number>>;
 
 /** `slot.flags` */
 export const SLOT_ENABLED = 1;
+export const SLOT_HELPS = 2;
 
 /** struct spillway_slot_counters, in 64-bit words. */
 export const SLOT_COUNTERS = {
@@ -35,7 +48,24 @@ export const SLOT_COUNTERS = {
 export const COUNTERS = { words: 21, decisions: 0, stale: 20 } as const;
 
 /** struct spillway_reading, in 32-bit words. */
-export const READING = { words: 4, queue: 0, halfOpen: 1, young: 2, ownLimit: 3 } as const;
+export const READING = {
+  words: 8,
+  queue: 0,
+  halfOpen: 1,
+  young: 2,
+  ownLimit: 3,
+  standing: 4,
+  readiness: 5,
+  load: 6,
+  live: 7,
+} as const;
+
+/** How well a slot can take one more connection, worst first: `enum spillway_standing`. */
+export const STANDINGS = ['absent', 'disabled', 'full', 'room', 'free'] as const;
+
+/** How soon the worker of a slot is likely to come, worst first: `enum spillway_readiness`. */
+export const READINESS = ['leaving', 'late', 'running', 'idle'] as const;
+export type Readiness = (typeof READINESS)[number];
 
 /** The decisions in a row of group counters. */
 export function decisionsOf(counters: Float64Array): Decisions {

@@ -79,8 +79,8 @@ export class LiveOptions {
     if (slot === undefined) return this.#selection.inForce(name);
     const member = this.#members.at(slot);
     if (name === 'backlog') return member.limit;
-    if (name === 'weight') return member.weight;
-    return name === 'enabled' ? member.enabled : this.#selection.inForce(name);
+    if (name === 'weight' || name === 'enabled' || name === 'cpu') return member[name];
+    return this.#selection.inForce(name);
   }
 
   /**
@@ -112,6 +112,7 @@ export class LiveOptions {
         member.limit = limitOf(member.socket);
       } else if (name === 'weight') member.weight = value as number;
       else if (name === 'enabled') member.enabled = value as boolean;
+      else if (name === 'cpu') member.cpu = value as number;
     }
   }
 }

@@ -16,9 +16,12 @@ export function limitOf(socket: NativeSocket): number {
   return socket.acceptQueue()?.limit ?? 0;
 }
 
-export function memberOf(socket: NativeSocket, own: Pick<Member, 'weight' | 'enabled'>): Member {
-  const { weight, enabled } = own;
-  return { socket, inode: inodeOf(socket), limit: limitOf(socket), weight, enabled };
+/** What a member has besides its socket. */
+export type OwnOfMember = Pick<Member, 'weight' | 'enabled' | 'cpu' | 'worker'>;
+
+export function memberOf(socket: NativeSocket, own: OwnOfMember): Member {
+  const { weight, enabled, cpu, worker } = own;
+  return { socket, inode: inodeOf(socket), limit: limitOf(socket), weight, enabled, cpu, worker };
 }
 
 export class Members {

@@ -43,11 +43,13 @@ export class Membership {
     const slot = this.#members.vacancy(wanted);
     const weight = own.weight ?? this.#settings.asked.weight ?? 1;
     const enabled = own.enabled ?? this.#settings.asked.enabled ?? true;
+    const cpu = own.cpu ?? this.#settings.asked.cpu ?? -1;
     assertGives(this.#selection.name, 'weight', weight);
     assertGives(this.#selection.name, 'enabled', enabled);
+    assertGives(this.#selection.name, 'cpu', cpu);
     if (!enabled) this.#options.assertOneStaysEnabled(slot);
     const socket = this.#newListener(fd, this.#selection.inForce('backlog'));
-    this.#place(slot, memberOf(socket, { weight, enabled }));
+    this.#place(slot, memberOf(socket, { weight, enabled, cpu, worker: { helps: false } }));
     return slot;
   }
 

@@ -4,10 +4,23 @@
  */
 import { z } from 'zod';
 import { SpillwayError } from '../errors.js';
+import { MAX_CPUS } from './layout.js';
 
 /** A selector by name: how the socket of a connection is chosen. */
 export const SELECTORS = ['ebpf', 'cbpf', 'none'] as const;
 export type SelectorName = (typeof SELECTORS)[number];
+
+/** Policies by name: how a worker is chosen (docs/policies.md). The first is the default. */
+export const POLICY_NAMES = [
+  'idle-first',
+  'two-choices',
+  'least-queue',
+  'least-connections',
+  'weighted',
+  'hash',
+  'sticky',
+  'local-cpu',
+] as const;
 
 /** What a selector gives of an option: every value, or only those listed. */
 type Gives = 'all' | readonly unknown[];
@@ -48,13 +61,13 @@ export const OPTIONS = {
     text: "Limit of a slot's accept queue, which holds one connection more, as in listen(2). The kernel caps it at net.core.somaxconn. It stays in force when a program calls listen() on the socket with another number.",
   }),
   policy: row({
-    schema: z.enum(['hash', 'two-choices', 'least-queue']),
-    range: '`hash`, `two-choices`, `least-queue`',
-    default: 'two-choices',
+    schema: z.enum(POLICY_NAMES),
+    range: POLICY_NAMES.map((name) => `\`${name}\``).join(', '),
+    default: 'idle-first',
     scope: 'group',
     live: true,
     gives: { ebpf: 'all', cbpf: ['hash'], none: ['hash'] },
-    text: "The first choice. `hash`: by the connection's hash, weighted. `two-choices`: the less loaded of two at random. `least-queue`: the least loaded of all. Without being asked for, `hash` below the `ebpf` selector.",
+    text: "Who gets a connection; see docs/policies.md. `idle-first`: in turn, but an idle worker before a busy one, and nobody who is stuck. `two-choices`: the better of two at random. `least-queue`: the best of all. `least-connections`: who has the fewest open. `weighted`: in turn by weight. `hash`: by the connection's hash and weight. `sticky`: by the client's address. `local-cpu`: who is placed on the CPU that has the packet (`cpu`), else as `idle-first`. Without being asked for, `hash` below the `ebpf` selector.",
   }),
   overflow: row({
     schema: z.enum(['drop', 'reset']),
@@ -100,6 +113,24 @@ export const OPTIONS = {
     live: true,
     gives: { ebpf: 'all', cbpf: 'all', none: [true] },
     text: 'Whether new connections may be given to the slot. What it has queued stays its own.',
+  }),
+  cpu: row({
+    schema: int(-1, MAX_CPUS - 1),
+    range: `integer, 0 to ${MAX_CPUS - 1}; −1: on none in particular`,
+    default: -1,
+    scope: 'slot',
+    live: true,
+    gives: { ebpf: 'all', cbpf: [-1], none: [-1] },
+    text: 'The CPU that the worker of the slot runs on, for the policy `local-cpu`. It puts nobody there.',
+  }),
+  rescue: row({
+    schema: z.union([z.literal(0), int(100, 1_000_000)]),
+    range: 'integer, 100 to 1000000 microseconds; 0: never',
+    default: 500,
+    scope: 'group',
+    live: true,
+    gives: everywhere,
+    text: 'How often queues are looked at while anything waits in one, or a worker computes after a decision, but no more often than every 4 µs for each slot. What is still there at the next look, and nobody waits for, is offered to workers that are free; a worker that computes on and on stands back behind those that wake up. Not under `sticky`. Below `ebpf` only whether it is 0 matters: the master looks every millisecond.',
   }),
   noDelay: row({
     schema: z.boolean(),

@@ -87,8 +87,11 @@ export class Selection {
       this.#tier = this.#choose(selector);
     } catch (error) {
       this.#notice = notice;
-      if (before instanceof EbpfTier) before.openSink();
-      before.changed();
+      try {
+        before.resume();
+      } catch (left) {
+        throw explain(left, `the selector '${before.name}' goes on, but without all that it had`);
+      }
       throw explain(error, `the selector cannot be changed to '${selector}'`);
     }
     before.stop(false);

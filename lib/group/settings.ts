@@ -51,9 +51,9 @@ export class Settings {
     return () => {
       for (const name of OPTION_NAMES) delete this.#asked[name];
       Object.assign(this.#asked, asked);
-      for (const { member, limit, weight, enabled } of members) {
+      for (const { member, limit, weight, enabled, cpu } of members) {
         if (member.limit !== limit && member.socket.acceptQueue()) member.socket.listen(limit);
-        Object.assign(member, { limit, weight, enabled });
+        Object.assign(member, { limit, weight, enabled, cpu });
       }
     };
   }
@@ -71,9 +71,10 @@ export class Settings {
         if (value !== undefined) assertGives(selector, name, value);
       }
       const { present } = this.#members;
-      for (const { weight, enabled } of present) {
+      for (const { weight, enabled, cpu } of present) {
         assertGives(selector, 'weight', weight);
         assertGives(selector, 'enabled', enabled);
+        assertGives(selector, 'cpu', cpu);
       }
       if (selector !== 'ebpf' && !present.some(({ enabled }) => enabled)) throw oneMustStayEnabled(selector);
     } catch (error) {

@@ -1,10 +1,10 @@
 /** What `stats()` tells: the state of every socket of a group, and what has been decided. */
 import type { Endpoint } from '../native.js';
-import type { Decisions } from './layout.js';
+import type { Decisions, Readiness } from './layout.js';
 import type { Members } from './members.js';
 import type { SelectorName } from './options.js';
 import type { Selection } from './selection.js';
-import type { SlotCount } from './tier.js';
+import { UNKNOWN_COUNT } from './tier.js';
 
 /** One socket's state, and its slot's counts since the selector in force took over (also over replaced sockets). */
 export interface SocketStats {
@@ -20,6 +20,13 @@ export interface SocketStats {
   limit: number;
   /** Handshakes under way; null where it cannot be known. */
   halfOpen: number | null;
+  /**
+   * How soon the slot's worker is likely to take what comes, best first: `idle`, it waits for connections and has nothing
+   * else to do; `running`, it was here a moment ago, or nothing is known of it; `late`, it has been away for longer than a
+   * turn of an event loop should take; `leaving`, it wants nothing new. Null below `ebpf`, and where the program that
+   * decides has no listener.
+   */
+  readiness: Readiness | null;
   /** Decisions that gave this slot a connection, by kind. A SYN that is repeated after a drop is another one. */
   chosen: { syn: number; cookieAck: number; migration: number } | null;
   /** Of those, the ones whose first choice was another slot. */
@@ -50,8 +57,6 @@ export interface GroupStats {
   kernelDrops: number;
 }
 
-const unknownCount: SlotCount = { halfOpen: null, chosen: null, redirectedIn: null, redirectedOut: null };
-
 export function gatherStats(address: Endpoint, members: Members, selection: Selection): GroupStats {
   const counts = selection.tier.counts();
   const drops = members.slots.map((_, slot) => members.drops(slot));
@@ -67,7 +72,7 @@ export function gatherStats(address: Endpoint, members: Members, selection: Sele
       weight: member.weight,
       queue: queue?.length ?? 0,
       limit: Math.min(member.limit, queue?.limit ?? 0),
-      ...(counts.slots[slot] ?? unknownCount),
+      ...(counts.slots[slot] ?? UNKNOWN_COUNT),
       kernelDrops: drops[slot] ?? 0,
     });
   });

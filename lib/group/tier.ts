@@ -1,7 +1,7 @@
 /** What the three selectors have in common: a tier decides which member of a group gets a connection. */
-import type { Endpoint, NativeSocket } from '../native.js';
+import type { Endpoint, LoopNote, NativeSocket } from '../native.js';
 import type { JoinOrder } from './join-order.js';
-import type { Decisions } from './layout.js';
+import type { Decisions, Readiness } from './layout.js';
 import type { GroupOptions, SelectorName } from './options.js';
 
 /** A listener in its slot. */
@@ -13,6 +13,71 @@ export interface Member {
   limit: number;
   weight: number;
   enabled: boolean;
+  /** The CPU its worker runs on; −1: on none in particular. */
+  cpu: number;
+  /** What is known of its worker beyond its listener. */
+  worker: WorkerInSlot;
+}
+
+/** What the owner of a group says of the worker in a slot. */
+export interface WorkerInSlot {
+  /** Its process, as long as there is one to speak of; what was seen of another one is forgotten. */
+  process?: number | undefined;
+  /** The row that it writes in the map of hints of the group; undefined: none. */
+  hints?: number | undefined;
+  /** Whether it can be sent a listener at which connections wait. */
+  helps: boolean;
+  /** What its event loop does at this moment; undefined: it does not tell. */
+  loop?: (() => LoopNote) | undefined;
+}
+
+/** Who carries out the rescues that a tier orders. */
+export interface Rescues {
+  /**
+   * Rescues are ordered from now on: by this ring (struct spillway_order), or without one by `order()`. All listeners
+   * follow by `placed()`. The ring is the tier's, who gives it up by the function that is returned, before it goes; that
+   * does nothing once another tier has opened. When it throws, nobody orders rescues any more: whoever goes on opens
+   * again.
+   */
+  open(ring?: number): () => void;
+  /** The worker of slot `to` shall take from the queue of slot `from`, where so many connections wait. */
+  order(from: number, to: number, waiting: number): void;
+  /** The listener in a slot, of which a duplicate may be kept; its leaving is told before it is closed. */
+  placed(slot: number, fd: number): void;
+  left(slot: number): void;
+}
+
+/**
+ * A tier orders the rescues from now on: of all members, and by this ring, if it has one.
+ *
+ * @returns what gives them up.
+ * @throws what the rescues throw; nobody orders any then, also if somebody did before.
+ */
+export function openRescues(
+  { rescues, members }: Pick<GroupState, 'rescues' | 'members'>,
+  ring?: number,
+): (() => void) | undefined {
+  const close = rescues?.open(ring);
+  try {
+    members.forEach((member, slot) => {
+      if (member) rescues?.placed(slot, member.socket.fd);
+    });
+  } catch (error) {
+    close?.();
+    throw error;
+  }
+  return close;
+}
+
+/** The listener that was about to take a slot does not: the one before, if any, stays. */
+export function takeBackRescues(
+  { rescues }: Pick<GroupState, 'rescues'>,
+  slot: number,
+  before?: Member,
+): void {
+  // First of all the other one, so that there is a descriptor for this one.
+  rescues?.left(slot);
+  if (before) rescues?.placed(slot, before.socket.fd);
 }
 
 /**
@@ -32,7 +97,11 @@ export interface GroupState {
   /** Who is where in the kernel's group; tiers report every socket that joins or leaves it. */
   readonly order: JoinOrder;
   /** The group's options as they are in force under a selector: some defaults differ. */
-  settings(selector: SelectorName): Pick<GroupOptions, 'policy' | 'overflow' | 'migrate'>;
+  settings(selector: SelectorName): Pick<GroupOptions, 'policy' | 'overflow' | 'migrate' | 'rescue'>;
+  /** Descriptor of the map that workers write their hints into; undefined: they write none. */
+  readonly hints: number | undefined;
+  /** Undefined: nobody carries out rescues. */
+  readonly rescues: Rescues | undefined;
   /** Whether half-open requests may be harmless clients that have not spoken yet (TCP_DEFER_ACCEPT). */
   readonly deferring: boolean;
   /** Opens one more listener on the endpoint, not listening yet. The caller owns it. */
@@ -44,13 +113,23 @@ export interface GroupState {
   readonly closed: boolean;
 }
 
-/** What is counted per slot; null where the tier cannot know. */
+/** What is seen and counted per slot; null where the tier cannot know. */
 export interface SlotCount {
   halfOpen: number | null;
+  readiness: Readiness | null;
   chosen: { syn: number; cookieAck: number; migration: number } | null;
   redirectedIn: number | null;
   redirectedOut: number | null;
 }
+
+/** Of a slot of which the tier knows nothing. */
+export const UNKNOWN_COUNT: Readonly<SlotCount> = {
+  halfOpen: null,
+  readiness: null,
+  chosen: null,
+  redirectedIn: null,
+  redirectedOut: null,
+};
 
 export interface TierCounts {
   slots: SlotCount[];
@@ -67,6 +146,8 @@ export interface Tier {
    * this one has been closed.
    */
   changed(): void;
+  /** What is known of the worker in a slot has changed, and nothing else. */
+  workerChanged(slot: number): void;
   /**
    * A listener, already listening, has taken its slot; the one before it, if any, is about to `leave()`. When it
    * throws, everything is as if it had not been called.
@@ -78,6 +159,8 @@ export interface Tier {
    */
   leave(slot: number, socket: NativeSocket, inode: number): Promise<void>;
   counts(): TierCounts;
+  /** As in `counts()`, for a fraction of its price. */
+  decisions(): Decisions | null;
   /** Whether `refuseNew()` is in force. */
   readonly refusing: boolean;
   /**
@@ -92,4 +175,6 @@ export interface Tier {
    *   tier has attached its own.
    */
   stop(detach: boolean): void;
+  /** A tier that was to take over has failed, and may have left its traces: this one goes on as before. */
+  resume(): void;
 }

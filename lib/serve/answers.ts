@@ -5,11 +5,13 @@
 import { readFileSync } from 'node:fs';
 import { SpillwayError } from '../errors.js';
 import type { Reply } from './desk.js';
+import type { Operations } from './operations.js';
 import type { Plan } from './options.js';
 import { asProgramError } from './program-error.js';
 import type { Answer, Question } from './protocol.js';
 import type { ListenerQuestion, ServicePorts } from './service-ports.js';
 import type { Slot } from './slot.js';
+import type { Slots } from './slots.js';
 import type { TicketKeys } from './ticket-keys.js';
 import type { WorkerProcess } from './worker-process.js';
 
@@ -24,14 +26,10 @@ const FIRST_UNPRIVILEGED = 1024;
 
 /** What of the master an answer depends on. */
 export interface Service {
-  plan(): Plan;
-  slots(): readonly Slot[];
-  /** All that live. */
-  workers(): readonly WorkerProcess[];
-  /** @throws {SpillwayError} when the master is ending. */
-  assertOpen(): void;
-  isEnding(): boolean;
-  report(error: Error): void;
+  plan: () => Plan;
+  slots: Slots;
+  operations: Operations;
+  report: (error: Error) => void;
 }
 
 export class Answers {
@@ -49,8 +47,8 @@ export class Answers {
   async answer(question: Question, pid: number): Promise<Reply> {
     if (question.ask === 'ticketKeys') return { answer: { ticketKeys: this.#keys.current } };
     try {
-      this.#service.assertOpen();
-      const worker = this.#service.workers().find((each) => each.pid === pid);
+      this.#service.operations.assertOpen();
+      const worker = this.#service.slots.workers.find((each) => each.pid === pid);
       if (!worker) throw new SpillwayError('ERR_SPILLWAY_CLOSED', 'the worker that asks has gone');
       if (this.#ports.declared.length > 0) worker.noteElsewhere(question.port);
       return this.#refusal(question) ?? (await this.#give(question, worker));
@@ -64,7 +62,7 @@ export class Answers {
   /** Listens to what becomes of the listeners that a worker has been given. */
   hear(worker: WorkerProcess): void {
     worker.on('nowhere', () => {
-      if (this.#service.isEnding()) return;
+      if (this.#service.operations.isEnding) return;
       const text = `worker ${worker.slot} (process ${worker.pid}) says that it listens on a port that is not open`;
       this.#service.report(new SpillwayError('ERR_SPILLWAY_WORKER', text));
     });
@@ -82,8 +80,8 @@ export class Answers {
    */
   look(): void {
     clearTimeout(this.#timer);
-    if (this.#service.isEnding() || !this.#ports.hasUnheld) return;
-    const wait = timeToSettle(this.#service.slots());
+    if (this.#service.operations.isEnding || !this.#ports.hasUnheld) return;
+    const wait = timeToSettle(this.#service.slots.wanted);
     if (wait === 0) this.#ports.forgetUnheld();
     else if (wait !== undefined) this.#timer = setTimeout(() => this.look(), wait).unref();
   }
@@ -93,7 +91,7 @@ export class Answers {
   }
 
   async #give(question: ListenerQuestion, worker: WorkerProcess): Promise<Reply> {
-    const slots = this.#service.slots().length;
+    const slots = this.#service.slots.wanted.length;
     const { listener, grant } = await this.#ports.give(question, worker, slots);
     const { fd, ...named } = listener;
     const undelivered = () => {

@@ -5,6 +5,12 @@ import type { WorkerProcess } from './worker-process.js';
 /** Milliseconds between looks at where the event loops are: reads of shared memory, no system call. */
 const LOOK_EVERY = 50;
 
+/** Milliseconds between looks while no event loop turns: a service that has nothing to do shall cost nothing. */
+const LOOK_AT_REST = 1000;
+
+/** Looks in a row without a turn after which a service is at rest. */
+const QUIET_LOOKS = 20;
+
 /** Milliseconds between looks at whether a process is stopped: one read of /proc for each. */
 const PROC_EVERY = 500;
 
@@ -45,7 +51,12 @@ export interface HealthOptions {
 
 export class Health {
   readonly #options: HealthOptions;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout;
+  /** Milliseconds until the next look. */
+  #pause: number;
+  /** Looks in a row without a turn. */
+  #quiet = 0;
+  readonly #lastTurn = new WeakMap<WorkerProcess, number>();
   readonly #stoppedSince = new WeakMap<WorkerProcess, number>();
   readonly #hung = new WeakSet<WorkerProcess>();
   #lastLook = monotonic();
@@ -54,33 +65,61 @@ export class Health {
 
   constructor(options: HealthOptions) {
     this.#options = options;
-    const every = Math.min(LOOK_EVERY, Math.max(1, options.stuckAfter / 2));
-    this.#timer = setInterval(() => this.#look(), every);
-    this.#timer.unref();
+    this.#pause = this.#whileActive;
+    this.#timer = this.#lookLater();
+  }
+
+  get #whileActive(): number {
+    return Math.min(LOOK_EVERY, Math.max(1, this.#options.stuckAfter / 2));
+  }
+
+  #lookLater(): NodeJS.Timeout {
+    return setTimeout(() => {
+      try {
+        this.#look();
+      } finally {
+        // Who is told may throw, in a process that goes on all the same.
+        if (!this.#closed) this.#timer = this.#lookLater();
+      }
+    }, this.#pause).unref();
   }
 
   close(): void {
     this.#closed = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
   }
 
   #look(): void {
     const now = monotonic();
     // When this process itself was late, or the machine was, the workers have had no chance to be better.
-    const late = now - this.#lastLook - LOOK_EVERY > this.#options.stuckAfter / 2;
+    const late = now - this.#lastLook - this.#pause > this.#options.stuckAfter / 2;
     this.#lastLook = now;
+    this.#pause = this.#whileActive;
     if (late) return;
     const proc = now - this.#lastProc >= PROC_EVERY;
     if (proc) this.#lastProc = now;
+    let rest = true;
     for (const worker of this.#options.workers()) {
       // Its page is gone with it.
-      if (worker.state !== 'exited') this.#judge(worker, now, proc);
+      if (worker.state === 'exited') continue;
+      this.#judge(worker, now, proc);
+      rest &&= this.#rests(worker);
     }
+    this.#quiet = rest ? this.#quiet + 1 : 0;
+    if (this.#quiet > QUIET_LOOKS) this.#pause = LOOK_AT_REST;
+  }
+
+  /** Whether its loop has done nothing but wait since the last look. A program without one is not known to do anything. */
+  #rests(worker: WorkerProcess): boolean {
+    const loop = worker.links?.hints.read();
+    const last = this.#lastTurn.get(worker);
+    if (loop) this.#lastTurn.set(worker, loop.since);
+    return !worker.stuck && (!loop || (loop.state === 'waiting' && loop.since === last));
   }
 
   #judge(worker: WorkerProcess, now: number, proc: boolean): void {
     const { stuckAfter, hangTimeout, changed, hung, hasQueue } = this.#options;
-    const loop = worker.hints?.read();
+    const loop = worker.links?.hints.read();
     const suspect = worker.stuck || this.#stoppedSince.has(worker);
     if (proc || suspect || hasQueue(worker)) this.#noteStopped(worker, now);
     const stoppedSince = this.#stoppedSince.get(worker);

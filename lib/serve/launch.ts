@@ -3,7 +3,8 @@ import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { SpillwayError, systemError } from '../errors.js';
-import { type NativeHints, packageRoot } from '../native.js';
+import { packageRoot } from '../native.js';
+import type { HintsPage } from './hints-rows.js';
 import type { Plan } from './options.js';
 import { withPreload } from './preload-option.js';
 import { FIRST_FD, type InheritedListener, PRIVATE_VARIABLES, type WorkerStart } from './protocol.js';
@@ -25,8 +26,8 @@ const NOT_PASSED_ON = [
 /** What a worker is given. The descriptors are the master's, and stay so. */
 export interface Gifts {
   listeners: readonly InheritedListener[];
-  /** Only for Node programs. */
-  hints?: NativeHints;
+  /** Only for Node programs: where they note what their event loop does, and the channel on which they are asked to help. */
+  node?: { hints: Pick<HintsPage, 'fd'>; help: number };
   /** Name of the abstract socket of the master's desk. */
   desk: string;
   /** The port in the variable PORT; undefined leaves it as it is. */
@@ -52,20 +53,20 @@ export function reportAt(listeners: number): number {
  */
 export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
   const { program, identity, stdio, cwd } = plan;
-  const { hints } = gifts;
+  const { node } = gifts;
   const report = reportAt(gifts.listeners.length);
-  const own = hints
+  const own = node
     ? [process.execPath, '--require', PRELOAD, ...program.execArgv, program.file]
     : [program.file];
-  // Behind the report come the hints and Node's IPC channel; no other descriptor shall reach the worker.
-  const more = hints ? [hints.fd, 'ipc'] : [];
+  // Behind the report come these and Node's IPC channel; no other descriptor shall reach the worker.
+  const more = node ? [node.hints.fd, node.help, 'ipc'] : [];
   const options = [
     `--die-with-parent=${process.pid}`,
     // Ctrl-C in the master's terminal is the master's to deal with.
     '--own-group',
     `--report-fd=${report}`,
     `--close-from=${report + 1 + more.length}`,
-    ...(hints ? [] : ['--blocking']),
+    ...(node ? [] : ['--blocking']),
     ...(identity.uid === undefined ? [] : [`--uid=${identity.uid}`]),
     ...(identity.gid === undefined ? [] : [`--gid=${identity.gid}`]),
     ...(identity.groups.length === 0 ? [] : [`--groups=${identity.groups.join()}`]),
@@ -76,7 +77,7 @@ export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
       env: {
         ...environment(plan, slot, gifts, report + 1),
         // Here it comes first. On the command line as well: a Node that has capabilities from its file does not look here.
-        ...(hints ? { NODE_OPTIONS: withPreload(plan.env.NODE_OPTIONS, PRELOAD) } : {}),
+        ...(node ? { NODE_OPTIONS: withPreload(plan.env.NODE_OPTIONS, PRELOAD) } : {}),
       },
       stdio: [...stdio, ...gifts.listeners.map(({ fd }) => fd), 'pipe', ...more] as StdioOptions,
     });
@@ -85,7 +86,8 @@ export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
   }
 }
 
-function environment({ env }: Plan, slot: number, gifts: Gifts, hints: number): NodeJS.ProcessEnv {
+/** @param next the first descriptor behind the report, in the worker. */
+function environment({ env }: Plan, slot: number, gifts: Gifts, next: number): NodeJS.ProcessEnv {
   const passed = { ...env };
   for (const name of NOT_PASSED_ON) delete passed[name];
   const { listeners, desk, port } = gifts;
@@ -93,7 +95,8 @@ function environment({ env }: Plan, slot: number, gifts: Gifts, hints: number): 
     slot,
     master: process.pid,
     desk,
-    hints,
+    hints: next,
+    help: next + 1,
     listeners: listeners.map((listener, index) => ({ ...listener, fd: FIRST_FD + index })),
   };
   return {
@@ -101,7 +104,7 @@ function environment({ env }: Plan, slot: number, gifts: Gifts, hints: number): 
     ...(port === undefined ? {} : { PORT: String(port) }),
     NODE_APP_INSTANCE: String(slot),
     SPILLWAY_SLOT: String(slot),
-    ...(gifts.hints ? { SPILLWAY_WORKER: JSON.stringify(start) } : {}),
+    ...(gifts.node ? { SPILLWAY_WORKER: JSON.stringify(start) } : {}),
     LISTEN_FDS: String(listeners.length),
     LISTEN_FDNAMES: listeners.map(() => 'spillway').join(':'),
   };

@@ -410,6 +410,18 @@ function groupOptions(options: MasterOptions): Plan['group'] {
   return { capacity: Math.min(MAX_SLOTS, Math.max(ROOM, 2 * workers)), ...given };
 }
 
+/** Workers that are expected at most where nobody has said how many there may be. */
+const MOST_USUAL = 64;
+
+/**
+ * For how many workers there is memory that the kernel's programs read too: it is all taken at the start, so it is not
+ * what a group has room for by itself. Twice as many as there may be in the slots, because those before may still have
+ * something to finish; who comes when none is left has a page that only the master reads.
+ */
+export function hintsRowsOf({ workers, options }: Pick<Plan, 'workers' | 'options'>): number {
+  return 2 * Math.max(MOST_USUAL, workers, options.capacity ?? 0);
+}
+
 const CHANGEABLE = new Set(['script', 'command', 'args', 'env', 'execArgv', 'cwd']);
 
 /**

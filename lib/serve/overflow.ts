@@ -26,8 +26,9 @@ export class OverflowWatch {
 
   #look(): void {
     for (const group of this.#groups()) {
-      const { dropped, reset } = group.stats();
-      if (dropped === null || reset === null) continue;
+      const syn = group.decisions()?.syn;
+      if (!syn) continue;
+      const { dropped, reset } = syn;
       const before = this.#seen.get(group) ?? { dropped: 0, reset: 0 };
       this.#seen.set(group, { dropped, reset });
       // The counters begin anew when the selector has been changed.

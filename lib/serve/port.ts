@@ -1,6 +1,7 @@
 /** One port of a service: its socket group, kept true to the workers that listen on it. */
 import { closeSync } from 'node:fs';
 import type { SpillwayError } from '../errors.js';
+import type { ServiceLinks } from '../group/arguments.js';
 import { type OpenOptions, SocketGroup } from '../group/group.js';
 import type { Handover } from './handover.js';
 import type { InheritedListener } from './protocol.js';
@@ -20,6 +21,8 @@ export interface Surroundings {
   handover: Handover;
   /** Whether connections can be handed to the program, which takes Node. */
   canHand: boolean;
+  /** What the kernel is told of the workers, and who carries out rescues. */
+  links: ServiceLinks;
   /** Is told what goes wrong with the connections at a listener that nobody accepts from. */
   report: (error: Error) => void;
 }
@@ -45,6 +48,8 @@ export class Port {
   /** Slots that have been vacated, and to which nothing new has been led since. */
   readonly #vacated = new Set<number>();
   readonly #canHand: boolean;
+  /** Whom the group knows of, by slot. */
+  readonly #introduced = new Map<number, { worker: WorkerProcess | undefined }>();
   #staff: Staff = new Map();
   #closed = false;
 
@@ -77,7 +82,7 @@ export class Port {
     options: Omit<OpenOptions, 'sockets' | 'host' | 'port'>,
     surroundings: Surroundings & { declared: boolean },
   ): Promise<Port> {
-    const { declared, handover, canHand } = surroundings;
+    const { declared, handover, canHand, links } = surroundings;
     const give = canHand
       ? (fd: number) => handover.give(fd, id)
       : // No program but Node's can be given a connection: the client learns at once that it has to try again.
@@ -90,6 +95,7 @@ export class Port {
       ...(v6Only === undefined ? {} : { v6Only }),
       sockets: slots,
       onConnection: give,
+      service: links,
     });
     return new Port(id, group, request, declared, surroundings);
   }
@@ -117,6 +123,7 @@ export class Port {
     this.#retiring.delete(slot);
     this.#vacated.delete(slot);
     if (this.#has(slot)) return;
+    this.#introduced.delete(slot);
     await this.group.add({ slot, enabled: this.group.getOption('selector') === 'none' });
   }
 
@@ -128,6 +135,7 @@ export class Port {
   agree(staff: Staff): void {
     if (this.#closed) return;
     this.#staff = staff;
+    for (const [slot, workers] of staff) if (this.#has(slot)) this.#introduce(slot, workers);
     const slots = [...staff.keys()].filter((slot) => this.#has(slot));
     const serving = new Set<number>();
     const free = new Set<number>();
@@ -231,6 +239,23 @@ export class Port {
         this.group.getOption('enabled', other) &&
         (this.#staff.get(other) ?? []).some(canTake),
     );
+  }
+
+  /** Tells the kernel what there is to know of who serves in a slot. */
+  #introduce(slot: number, workers: readonly WorkerProcess[]): void {
+    const serving = workers.find((worker) => worker.canTake(this.id));
+    const hints = serving?.links?.hints;
+    const row = hints?.inKernel ? hints.row : undefined;
+    const known = this.#introduced.get(slot);
+    const helps = serving !== undefined;
+    if (known?.worker === serving) return;
+    this.#introduced.set(slot, { worker: serving });
+    this.group.setWorker(slot, {
+      process: serving?.pid,
+      hints: row,
+      helps,
+      loop: hints && (() => hints.read()),
+    });
   }
 
   /** Enabling comes first: below `ebpf` one slot must be enabled at any time. */

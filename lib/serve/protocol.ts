@@ -34,6 +34,8 @@ export interface WorkerStart {
   desk: string;
   /** The memory in which the worker notes that its event loop turns (native/hints.h). */
   hints: number;
+  /** The descriptor of the channel on which it is asked to help others (native/help.h). */
+  help: number;
   listeners: InheritedListener[];
 }
 

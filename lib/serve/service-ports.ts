@@ -7,9 +7,11 @@
 import { SpillwayError } from '../errors.js';
 import { type NativeSocket, native } from '../native.js';
 import type { Handover } from './handover.js';
+import type { HintsRows } from './hints-rows.js';
 import type { Plan } from './options.js';
 import { Port, type PortRequest } from './port.js';
 import type { InheritedListener, Question } from './protocol.js';
+import type { Rescue } from './rescue.js';
 
 export type ListenerQuestion = Extract<Question, { ask: 'listener' }>;
 
@@ -33,6 +35,8 @@ const MOST_ASKED = 64;
 export class ServicePorts {
   readonly #plan: () => Plan;
   readonly #handover: Handover;
+  readonly #hints: HintsRows;
+  readonly #rescue: Rescue;
   readonly #opened: (port: Port) => void;
   readonly #report: (error: Error) => void;
   readonly #ports = new Map<number, Port>();
@@ -47,12 +51,14 @@ export class ServicePorts {
    */
   constructor(
     plan: () => Plan,
-    handover: Handover,
+    { handover, hints, rescue }: { handover: Handover; hints: HintsRows; rescue: Rescue },
     opened: (port: Port) => void,
     report: (error: Error) => void,
   ) {
     this.#plan = plan;
     this.#handover = handover;
+    this.#hints = hints;
+    this.#rescue = rescue;
     this.#opened = opened;
     this.#report = report;
   }
@@ -175,6 +181,7 @@ export class ServicePorts {
       declared,
       handover: this.#handover,
       canHand: program.kind === 'node',
+      links: { hints: this.#hints.map, rescues: this.#rescue.at(id) },
       report: this.#report,
     });
     this.#ports.set(id, port);

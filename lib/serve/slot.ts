@@ -125,9 +125,14 @@ export class Slot extends EventEmitter<SlotEvents> {
     const before = this.#current;
     this.#current = this.#next;
     this.#next = undefined;
-    if (this.#current) this.emit('ready', this.#current);
-    if (before) {
-      this.#end(before, reason, this.#patience).catch((error: SpillwayError) => this.emit('immortal', error));
+    try {
+      if (this.#current) this.emit('ready', this.#current);
+    } finally {
+      // Nobody else knows of it any more, whatever a listener of the event throws.
+      if (before)
+        this.#end(before, reason, this.#patience).catch((error: SpillwayError) =>
+          this.emit('immortal', error),
+        );
     }
   }
 

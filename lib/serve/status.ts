@@ -1,4 +1,5 @@
 /** What a running master tells of itself. */
+import type { SocketStats } from '../group/group.js';
 import type { SelectorName } from '../group/options.js';
 import type { Port } from './port.js';
 import type { Usage } from './process-usage.js';
@@ -32,6 +33,8 @@ export interface SocketStatus {
   enabled: boolean;
   /** Connections it was given, those of leaving siblings included; null below `ebpf`. */
   chosen: number | null;
+  /** How soon its worker is likely to take what comes, as in {@link SocketStats}; null below `ebpf`. */
+  readiness: SocketStats['readiness'];
 }
 
 export interface PortStatus {
@@ -48,6 +51,8 @@ export interface PortStatus {
   dropped: number | null;
   reset: number | null;
   migrated: number;
+  /** Times a free worker was sent to take from the queue of one that did not come, since the start of the master. */
+  rescues: number;
   sockets: SocketStatus[];
 }
 
@@ -63,7 +68,7 @@ export interface MasterStatus {
 }
 
 /** A slot without a worker. */
-export function slotStatus(slot: Slot): WorkerStatus {
+function slotStatus(slot: Slot): WorkerStatus {
   const { number, isRestarting, failed, restarts, lastReason } = slot;
   const state = isRestarting ? 'restarting' : failed ? 'failed' : 'stopped';
   return {
@@ -78,7 +83,14 @@ export function slotStatus(slot: Slot): WorkerStatus {
   };
 }
 
-export function workerStatus(worker: WorkerProcess, slot: Slot, usage: Usage | undefined): WorkerStatus {
+/** A slot's workers, or the slot itself while nobody works there, unless it has been scaled away. */
+export function slotRows(slot: Slot, isRetired: boolean, usage: ReadonlyMap<number, Usage>): WorkerStatus[] {
+  const living = slot.workers.filter(({ state }) => state !== 'exited');
+  if (living.length === 0 && !isRetired) return [slotStatus(slot)];
+  return living.map((worker) => workerStatus(worker, slot, usage.get(worker.pid ?? 0)));
+}
+
+function workerStatus(worker: WorkerProcess, slot: Slot, usage: Usage | undefined): WorkerStatus {
   return {
     slot: worker.slot,
     pid: worker.pid ?? null,
@@ -91,7 +103,7 @@ export function workerStatus(worker: WorkerProcess, slot: Slot, usage: Usage | u
   };
 }
 
-export function portStatus({ group, declared }: Port): PortStatus {
+export function portStatus({ group, declared }: Port, rescues: number): PortStatus {
   const { address, selector, redirected, dropped, reset, migrated, sockets } = group.stats();
   return {
     ...address,
@@ -102,12 +114,14 @@ export function portStatus({ group, declared }: Port): PortStatus {
     dropped,
     reset,
     migrated,
-    sockets: sockets.map(({ slot, queue, limit, enabled, chosen }) => ({
+    rescues,
+    sockets: sockets.map(({ slot, queue, limit, enabled, chosen, readiness }) => ({
       slot,
       queue,
       limit,
       enabled,
       chosen: chosen ? chosen.syn + chosen.cookieAck + chosen.migration : null,
+      readiness,
     })),
   };
 }

@@ -3,8 +3,8 @@ import type { ChildProcess, Serializable } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { SpillwayError } from '../errors.js';
-import type { NativeHints } from '../native.js';
 import { guardChannel } from './channel-guard.js';
+import type { HintsPage } from './hints-rows.js';
 import { reportAt } from './launch.js';
 import { type DrainReason, type FromWorker, isOurs, type ToWorker, toWorker } from './protocol.js';
 
@@ -64,6 +64,15 @@ export interface Readiness {
   isPort: (id: number) => boolean;
 }
 
+/** What a master shares with a worker that has the preload. */
+export interface WorkerLinks {
+  readonly hints: HintsPage;
+  /** The master's end of the channel on which the worker is asked to help others (native/help.h). */
+  readonly help: number;
+  /** May be called twice. */
+  close(): void;
+}
+
 /** How long an end may take, in milliseconds: until SIGTERM, and from there to SIGKILL. */
 export interface Patience {
   drain: number;
@@ -81,8 +90,8 @@ const LATE = 500;
 
 export class WorkerProcess extends EventEmitter<Events> implements Worker {
   readonly slot: number;
-  /** The memory it beats in; undefined for programs without the preload. It is closed with the exit. */
-  readonly hints: NativeHints | undefined;
+  /** What the master shares with it; undefined for programs without the preload. It is closed with the exit. */
+  readonly links: WorkerLinks | undefined;
   /** When it was started, and became ready, by performance.now(). */
   readonly startedAt = performance.now();
   readyAt: number | undefined;
@@ -107,12 +116,12 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   /** Why it has been killed, in half a sentence. */
   #killedFor: string | undefined;
 
-  constructor(slot: number, child: ChildProcess, readiness: Readiness, hints?: NativeHints) {
+  constructor(slot: number, child: ChildProcess, readiness: Readiness, links?: WorkerLinks) {
     super();
     // One listener per slot's keeper, port and waiting promise.
     this.setMaxListeners(0);
     this.slot = slot;
-    this.hints = hints;
+    this.links = links;
     this.#child = child;
     this.#readiness = readiness;
     child.on('exit', (code, signal) => this.#exited(code, signal));
@@ -388,7 +397,7 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     if (!this.#end || !this.#reportEnded || this.#state === 'exited') return;
     this.#state = 'exited';
     this.stuck = false;
-    this.hints?.close();
+    this.links?.close();
     this.emit('exit', this.#end.code, this.#end.signal);
     // Node tells nothing of a channel that ends before a handle has been acknowledged. What the worker wrote is in the
     // channel by now, and has been read after one whole turn of the event loop; this one may be over halfway.

@@ -26,11 +26,22 @@
 #define SPILLWAY_SINK 0
 #define SPILLWAY_EXTRA_SOCKETS 1
 
-// How the first choice is made (group_config.policy).
+// The largest number of CPUs that policies by CPU tell apart; those beyond it have nobody of their own.
+#define SPILLWAY_MAX_CPUS 4096
+
+// Parts that the addresses of clients fall into, for the policy that keeps a client with its worker.
+#define SPILLWAY_BUCKETS 4096
+
+// How a worker is chosen (spillway_config.policy).
 enum spillway_policy {
   SPILLWAY_POLICY_HASH = 0,
   SPILLWAY_POLICY_TWO_CHOICES = 1,
   SPILLWAY_POLICY_LEAST_QUEUE = 2,
+  SPILLWAY_POLICY_IDLE_FIRST = 3,
+  SPILLWAY_POLICY_WEIGHTED = 4,
+  SPILLWAY_POLICY_STICKY = 5,
+  SPILLWAY_POLICY_LOCAL_CPU = 6,
+  SPILLWAY_POLICY_LEAST_CONNECTIONS = 7,
 };
 
 // What happens to a SYN when nobody has room (group_config.overflow).
@@ -60,6 +71,7 @@ enum spillway_outcome {
 
 // slot.flags
 #define SPILLWAY_SLOT_ENABLED 1u
+#define SPILLWAY_SLOT_HELPS 2u // its worker can be asked to take connections that wait elsewhere
 
 // `slots`: one row per slot, written by the owner of the group, read by the kernel.
 struct spillway_slot {
@@ -68,8 +80,28 @@ struct spillway_slot {
   SPILLWAY_U32 weight; // 1 or more; a slot's load counts divided by it
   SPILLWAY_U32 flags;
   SPILLWAY_U32 address; // which of the group's addresses the listener is bound to
+  SPILLWAY_U32 hints;   // row of `hints` that its worker writes, plus one; 0 = it writes none
+  SPILLWAY_U32 spare;
 };
-SPILLWAY_SIZE(struct spillway_slot, 24);
+SPILLWAY_SIZE(struct spillway_slot, 32);
+
+// `hints`: for every row a map of its own with this in its only row, written by one worker alone. What is in
+// it is advice, and may be nonsense. It is not one map with many rows: whoever has mapped a part of it can
+// get at the rest of it (remap_file_pages(2)).
+struct spillway_hints {
+  // Bits 0-1: what the event loop does, as below. Bits 2-15: the turn's number. Bits 16-63: since when, in
+  // milliseconds of CLOCK_MONOTONIC.
+  SPILLWAY_U64 loop;
+  SPILLWAY_U32 draining; // not 0: nothing new is wanted
+  SPILLWAY_U32 spare;
+};
+SPILLWAY_SIZE(struct spillway_hints, 16);
+
+#define SPILLWAY_LOOP_SILENT 0
+#define SPILLWAY_LOOP_WAITING 1
+#define SPILLWAY_LOOP_RUNNING 2
+#define SPILLWAY_LOOP_TURN_SHIFT 2
+#define SPILLWAY_LOOP_SINCE_SHIFT 16
 
 // `choices`: the alias table behind a weighted first choice in constant time (Vose 1991). A number r in [0,
 // 2^32) picks row i = r * slots >> 32; what is left of the product, below `threshold`, stays with i,
@@ -89,8 +121,62 @@ struct spillway_config {
   SPILLWAY_U32
   rank_by_young; // 1: half-open requests that were already answered twice do not count (TCP_DEFER_ACCEPT)
   SPILLWAY_U32 capacity; // rows there are; `sockets` has SPILLWAY_EXTRA_SOCKETS more
+  SPILLWAY_U32
+  equal; // 1: all enabled slots have one weight and there are no gaps, so turns are simply counted
+  SPILLWAY_U32 rescue; // 1: connections that wait at a stuck worker are offered to free ones
+  SPILLWAY_U32 tick;   // microseconds between two looks at what waits
+  SPILLWAY_U32 fresh;  // microseconds after which a worker that has not come back counts as late
 };
-SPILLWAY_SIZE(struct spillway_config, 24);
+SPILLWAY_SIZE(struct spillway_config, 40);
+
+// `pulse`: what the kernel has seen of the worker of a slot. Written by whoever decides, and by the look at
+// what waits; a lost update costs one judgement, which is made anew a moment later.
+struct spillway_pulse {
+  SPILLWAY_U64 seen;    // when it was last known to come back, nanoseconds of CLOCK_MONOTONIC; 0 = never
+  SPILLWAY_U64 used;    // what processor time its thread had used by then, nanoseconds
+  SPILLWAY_U64 thread;  // the task_struct of who waited last for this listener
+  SPILLWAY_U64 started; // its start time, by which another task in the same memory is told apart
+  SPILLWAY_U64 head;    // the request at the head of the accept queue at the last look
+  SPILLWAY_U64 turn;    // of its event loop, by its own note, at the last look
+  SPILLWAY_U64 behind;  // since when it stands back (SPILLWAY_ORDER_STAND_BACK); 0 = it does not
+  SPILLWAY_U32 running; // looks that have found its thread on a processor since it was seen
+  SPILLWAY_U32 helped;  // 1: others have been asked to take from its queue since it was seen
+};
+SPILLWAY_SIZE(struct spillway_pulse, 64);
+
+// `cpus`: for a CPU, where in `cpu_slots` the slots are whose workers are placed there.
+struct spillway_cpu {
+  SPILLWAY_U32 first;
+  SPILLWAY_U32 count;
+};
+SPILLWAY_SIZE(struct spillway_cpu, 8);
+
+// `buckets`: which slot the clients of a bucket belong to.
+struct spillway_buckets {
+  SPILLWAY_U32 slot[SPILLWAY_BUCKETS];
+};
+
+// What a listener has, and every connection that comes from it.
+struct spillway_tag {
+  SPILLWAY_U32 slot;
+  SPILLWAY_U32 live; // 1: it is counted
+};
+SPILLWAY_SIZE(struct spillway_tag, 8);
+
+// `orders`: a ring, read by the owner of the group.
+enum spillway_order_kind {
+  SPILLWAY_ORDER_HELP = 0,       // the worker of `slot` shall take from the queue of `from`
+  SPILLWAY_ORDER_STAND_BACK = 1, // the worker of `slot` shall let whoever wakes up go first
+  SPILLWAY_ORDER_COME_BACK = 2,  // and no longer
+};
+struct spillway_order {
+  SPILLWAY_U32 kind;
+  SPILLWAY_U32 slot;
+  SPILLWAY_U32 from;    // the slot whose queue waits
+  SPILLWAY_U32 waiting; // connections in that queue
+};
+SPILLWAY_SIZE(struct spillway_order, 16);
+#define SPILLWAY_ORDERS_BYTES 4096
 
 // `slot_counters`: per CPU, one row per slot; a slot keeps its counts when its socket is replaced.
 struct spillway_slot_counters {
@@ -115,8 +201,50 @@ struct spillway_reading {
   SPILLWAY_U32 half_open; // requests whose handshake is not finished
   SPILLWAY_U32 young;     // of those, the ones whose SYN-ACK was sent only once
   SPILLWAY_U32 own_limit; // the listener's own backlog, which a program may have changed
+  SPILLWAY_U32 standing;  // enum spillway_standing
+  SPILLWAY_U32 readiness; // enum spillway_readiness
+  SPILLWAY_U32 load;      // what policies compare: queue + half-open, or live connections
+  SPILLWAY_U32 live;      // live connections, as far as they are counted
 };
-SPILLWAY_SIZE(struct spillway_reading, 16);
+SPILLWAY_SIZE(struct spillway_reading, 32);
+
+// How well a slot can take one more connection. Order matters: more is better.
+enum spillway_standing {
+  SPILLWAY_ABSENT = 0, // nobody there
+  // New connections are not wanted there, but those that believe they are connected beat nobody at all.
+  SPILLWAY_DISABLED = 1,
+  SPILLWAY_FULL = 2, // the accept queue is full
+  SPILLWAY_ROOM = 3, // the queue has a place, but not if every half-open request should finish its handshake
+  SPILLWAY_FREE = 4, // there is a place for this connection and for all that are half-open
+};
+
+// How soon its worker is likely to take it. Order matters: more is better.
+enum spillway_readiness {
+  SPILLWAY_LEAVING =
+      0, // it has said that it wants nothing new; what it gets all the same is moved when it has gone
+  SPILLWAY_LATE = 1, // it has been away from its listener for longer than a turn of an event loop should take
+  SPILLWAY_RUNNING = 2, // it does something else and was here a moment ago; or nothing is known of it
+  SPILLWAY_IDLE = 3,    // a thread waits for this listener, and nothing else comes before
+};
+
+// What a choice is made from, besides the slots.
+struct spillway_request {
+  SPILLWAY_U32 hash;   // of the connection: addresses and ports
+  SPILLWAY_U32 source; // of the client's address alone
+  SPILLWAY_U32 turn;   // counts decisions of the group
+  SPILLWAY_U32 cpu;    // where the packet is handled
+  SPILLWAY_U32 warm;   // who was chosen last on that CPU
+};
+SPILLWAY_SIZE(struct spillway_request, 20);
+
+// `explained`: what the program `explain` would have chosen.
+struct spillway_explained {
+  SPILLWAY_U32 first;  // the policy's first choice
+  SPILLWAY_U32 chosen; // the best that was found
+  SPILLWAY_U32 standing;
+  SPILLWAY_U32 readiness;
+};
+SPILLWAY_SIZE(struct spillway_explained, 16);
 
 // `resolved`: the answer of the program `resolve`.
 struct spillway_resolved {

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "../errors.h"
+#include "../slice.h"
 #include "../socket.h"
 #include "network.h"
 #include "peers.h"
@@ -169,6 +170,14 @@ Napi::Value js_shutdown(const Napi::CallbackInfo &info) {
   return done(info.Env(), socket::shutdown(number(info[0])));
 }
 
+// sliceOf(process)
+Napi::Value js_slice_of(const Napi::CallbackInfo &info) {
+  auto own = slice::read(number(info[0]));
+  if (!own.ok())
+    return fail(info.Env(), own.failure());
+  return Napi::Number::New(info.Env(), own.value() ? static_cast<double>(own.value()->nanoseconds) : 0);
+}
+
 Napi::Object define(Napi::Env env, Napi::Object exports) {
 #define FUNCTION(name, function) exports.Set(name, Napi::Function::New<function>(env, name))
   FUNCTION("unshareNetwork", js_unshare_network);
@@ -186,6 +195,7 @@ Napi::Object define(Napi::Env env, Napi::Object exports) {
   FUNCTION("duplicate", js_duplicate);
   FUNCTION("listen", js_listen);
   FUNCTION("shutdown", js_shutdown);
+  FUNCTION("sliceOf", js_slice_of);
 #undef FUNCTION
   return exports;
 }

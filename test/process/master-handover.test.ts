@@ -18,8 +18,8 @@ function queueOf(master: Master, slot: number): number {
   return master.group.stats().sockets.find((socket) => socket.slot === slot)?.queue ?? 0;
 }
 
-/** Whoever has gone stays away, and whoever is stopped is not minded. */
-const PATIENT = { autoRestart: false, stuckAfter: 60_000 };
+/** Whoever has gone stays away, and whoever is stopped is not minded, nor helped. */
+const PATIENT = { autoRestart: false, stuckAfter: 60_000, rescue: 0 };
 
 for (const { selector, missing } of TIERS) {
   describe.skipIf(missing.length > 0)(`with the selector ${selector}`, () => {

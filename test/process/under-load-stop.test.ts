@@ -19,7 +19,7 @@ for (const { selector, missing } of TIERS) {
       const pids = master.workers.map(({ pid }) => pid!);
       await master.close();
       const closedAt = monotonic();
-      await loads[0].goesOn(60);
+      await loads[0].goesOn(120);
       const [fresh, kept] = await Promise.all(loads.map((load) => load.stop()));
 
       // A connection that was there was answered; one that was not was refused, and nothing else.

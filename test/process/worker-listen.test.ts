@@ -1,5 +1,7 @@
 /** What listen() of an unmodified program does in a worker. */
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { Answer, InheritedListener } from '../../lib/serve/protocol.js';
@@ -16,6 +18,14 @@ async function greeting(port: number, host = '127.0.0.1'): Promise<string> {
   });
   await once(socket, 'close');
   return text;
+}
+
+/** The worker can open so many more descriptors. */
+function limitDescriptors({ child: { pid } }: TestWorker, more: number): void {
+  const open = new Set(readdirSync(`/proc/${pid}/fd`).map(Number));
+  let limit = 0;
+  for (let free = 0; free < more; limit++) if (!open.has(limit)) free++;
+  execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`]);
 }
 
 /** Listens, tells its address at once, whether it had to wait, and what came of it. */
@@ -121,6 +131,32 @@ describe('a port that was not declared', () => {
     worker.order('go');
     expect((await worker.hears('it')).error).toMatchObject({ code: 'EADDRINUSE' });
     expect(worker.events).toMatchObject([{ event: 'closed', id: 7, grant: 9 }]);
+  });
+
+  test('for which no descriptor is left goes back, is an error, and can be asked for again', async () => {
+    const worker = await startWorker({
+      program: `${LISTENS} process.on('message', () => listen('it', 8080, '127.0.0.1')); tell({ ready: true });`,
+    });
+    await worker.hears('ready');
+    // The question takes two, of which one is the listener's; a server needs more than the other one.
+    limitDescriptors(worker, 2);
+    worker.order('listen');
+    const { error } = await worker.hears('it');
+    limitDescriptors(worker, 1000);
+    expect(error).toEqual({
+      message: 'listen EMFILE: too many open files 127.0.0.1:8080',
+      code: 'EMFILE',
+      errno: -24,
+      syscall: 'listen',
+      address: '127.0.0.1',
+      port: 8080,
+    });
+    expect(await worker.says('closed')).toMatchObject({ grant: FIRST_GRANT + 2 });
+    // The first is still this desk's, which shares the port with the next.
+    worker.shutdown(2);
+    worker.order('listen');
+    await worker.says('listening');
+    expect(await greeting(8080)).toBe('it');
   });
 
   test('is an IPv4 one where there is no IPv6', async () => {
@@ -395,7 +431,14 @@ test('the event loop beats', async () => {
 
 test('a master that has gone ends the start', async () => {
   // Process 1 was its parent at no time.
-  const SPILLWAY_WORKER = JSON.stringify({ slot: 0, master: 1, desk: '@x', hints: 5, listeners: [] });
+  const SPILLWAY_WORKER = JSON.stringify({
+    slot: 0,
+    master: 1,
+    desk: '@x',
+    hints: 5,
+    help: 6,
+    listeners: [],
+  });
   const orphan = await startWorker({ program: 'tell({ ran: true })', env: { SPILLWAY_WORKER } });
   expect(await orphan.exits()).toEqual({ code: 1, signal: null });
   expect(orphan.told).toEqual([]);

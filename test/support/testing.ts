@@ -64,6 +64,8 @@ export interface Testing {
   listen(fd: number, backlog: number): void;
   /** shutdown(2) of the receiving side: a listener stops listening. */
   shutdown(fd: number): void;
+  /** Nanoseconds that the scheduler gives the first thread of a process at a time; 0: it is not scheduled that way. */
+  sliceOf(process: number): number;
 }
 
 let loaded: Testing | undefined;

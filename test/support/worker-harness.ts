@@ -2,11 +2,12 @@
  * A worker without a master: a process that runs a program behind the preload, with listeners, memory for its hints, a
  * channel, and a desk that answers as the test says. It shows what happens inside a worker's process, alone.
  */
-import { type ChildProcess, type SendHandle, spawn } from 'node:child_process';
+import { type ChildProcess, type SendHandle, type StdioOptions, spawn } from 'node:child_process';
+import { closeSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
-import { type NativeSocket, native, packageRoot } from '../../lib/native.js';
+import { type NativeRescuer, type NativeSocket, native, packageRoot } from '../../lib/native.js';
 import { withPreload } from '../../lib/serve/preload-option.js';
 import {
   type Answer,
@@ -26,6 +27,12 @@ const PRELOAD = join(packageRoot, 'dist/lib/serve/worker/preload.cjs');
 
 /** Of all listeners here, so that a program's own would show. */
 export const BACKLOG = 77;
+
+/** Where the worker serves. */
+const SLOT = 3;
+
+/** Any other one. */
+const OTHER_SLOT = 0;
 
 export interface WorkerPlan {
   /** Text of an ES module; it has `tell()`, which sends what it is given to the test. */
@@ -75,6 +82,9 @@ export class TestWorker {
   readonly #hints = new (native().Hints)('create');
   readonly #asking = new Set<Socket>();
   #desk!: Server;
+  /** Our end of the channel on which the worker is asked to help. */
+  #help = -1;
+  #rescuer: NativeRescuer | undefined;
 
   constructor(plan: WorkerPlan) {
     this.#plan = plan;
@@ -95,11 +105,14 @@ export class TestWorker {
     this.#desk = createServer({ allowHalfOpen: true }, (socket) => this.#hear(socket));
     await new Promise<void>((resolve) => this.#desk.listen(`\0${this.name}`, resolve));
     const report = FIRST_FD + declared.length;
+    const [master, help] = native().openHelpChannel();
+    this.#help = master;
     const start: WorkerStart = {
-      slot: 3,
+      slot: SLOT,
       master: process.pid,
       desk: `@${this.name}`,
       hints: report + 1,
+      help: report + 2,
       listeners: declared.map((listener, index) => ({ ...listener, fd: FIRST_FD + index })),
     };
     const text = `const tell = (told) => process.send(told);\n${program}`;
@@ -109,7 +122,7 @@ export class TestWorker {
       [
         `--die-with-parent=${process.pid}`,
         `--report-fd=${report}`,
-        `--close-from=${report + 3}`,
+        `--close-from=${report + 4}`,
         '--',
         process.execPath,
         '--require',
@@ -128,9 +141,12 @@ export class TestWorker {
           ...env,
           NODE_OPTIONS: withPreload({ ...process.env, ...env }.NODE_OPTIONS, PRELOAD),
         },
-        stdio: ['ignore', 'pipe', 'pipe', ...declared.map(({ fd }) => fd), 'pipe', this.#hints.fd, 'ipc'],
+        stdio: [
+          ...['ignore', 'pipe', 'pipe', ...declared.map(({ fd }) => fd), 'pipe', this.#hints.fd, help, 'ipc'],
+        ] as StdioOptions,
       },
     );
+    closeSync(help);
     this.child.on('message', (message) => this.told.push(message as Told));
     this.child.on('internalMessage', (message: unknown) => {
       if (isOurs(message)) this.events.push(message as FromWorker);
@@ -188,6 +204,30 @@ export class TestWorker {
     return this.#sockets[id - 1]?.acceptQueue()?.limit;
   }
 
+  /** Connections that wait at the listener. */
+  waitingAt(id: number): number {
+    return this.#sockets[id - 1]?.acceptQueue()?.length ?? 0;
+  }
+
+  /** As the master asks it to take so many connections, which wait at another listener of a port. */
+  help(listener: number, waiting: number, port = 1): void {
+    this.#rescuer ??= new (native().Rescuer)();
+    const sent = this.#rescuer.sent(port);
+    this.#rescuer.addPort(port, -1);
+    this.#rescuer.setListener(port, OTHER_SLOT, listener);
+    this.#rescuer.setWorker(SLOT, process.pid, this.#help);
+    this.#rescuer.order(port, OTHER_SLOT, SLOT, waiting);
+    this.#rescuer.clearWorker(SLOT);
+    this.#rescuer.removePort(port);
+    if (this.#rescuer.sent(port) === sent) throw new Error('the order could not be sent');
+  }
+
+  /** As when the master ends. */
+  closeHelp(): void {
+    if (this.#help >= 0) closeSync(this.#help);
+    this.#help = -1;
+  }
+
   /** As the master does when it takes the listener out of the group. */
   shutdown(id: number): void {
     this.#sockets[id - 1]?.shutdown();
@@ -207,6 +247,8 @@ export class TestWorker {
     this.closeDesk();
     for (const socket of this.#sockets) socket.close();
     this.#hints.close();
+    this.#rescuer?.close();
+    this.closeHelp();
   }
 
   #of(key: string): Told[] {

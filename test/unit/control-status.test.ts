@@ -1,5 +1,5 @@
 import pc from 'picocolors';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { printStatus } from '../../lib/cli/status/print.js';
 import { aboutSize, aboutTime } from '../../lib/cli/text.js';
 import type { ServiceStatus } from '../../lib/control/protocol.js';
@@ -41,7 +41,15 @@ const STATUS: ServiceStatus = {
     dropped: null,
     reset: null,
     migrated: 2,
-    sockets: [0, 1].map((slot) => ({ slot, queue: 3, limit: 511, enabled: true, chosen: null })),
+    rescues: 5,
+    sockets: [0, 1].map((slot) => ({
+      slot,
+      queue: 3,
+      limit: 511,
+      enabled: true,
+      chosen: null,
+      readiness: null,
+    })),
   })),
 };
 
@@ -52,17 +60,101 @@ test('the table has what one looks for, unknown as unknown, sums over the ports'
     logs   /var/log/shop
     3 lines of output could not be written
 
-    worker  state       pid  uptime  restarts  cpu   memory   queue  chosen
-         0  running     101   1m 5s         0  12%  40.0 MB  6/1022       –
-         1  restarting    –       –         4    –        –  6/1022       –
+    worker  state       pid  uptime  restarts  cpu   memory   queue  chosen  loop
+         0  running     101   1m 5s         0  12%  40.0 MB  6/1022       –  –
+         1  restarting    –       –         4    –        –  6/1022       –  –
     worker 1, last end: exited with code 1
 
-    port     selector  redirected  dropped  reset  migrated
-    [::]:80  cbpf               –        –      –         2
-    [::]:81  cbpf               –        –      –         2
+    port     selector  redirected  dropped  reset  migrated  rescues
+    [::]:80  cbpf               –        –      –         2        5
+    [::]:81  cbpf               –        –      –         2        5
     selector cbpf: missing CAP_BPF
     "
   `);
+});
+
+describe('how soon a worker comes for its connections', () => {
+  type Socket = ServiceStatus['ports'][number]['sockets'][number];
+
+  /** A busy service, each of whose ports has one socket. */
+  const serviceOf = (...sockets: Partial<Socket>[]): ServiceStatus => ({
+    ...STATUS,
+    workers: [{ slot: 0, pid: 30_101, state: 'running', ...worker, restarts: 12, uptime: 7_500_000 }],
+    ports: sockets.map((socket, index) => ({
+      ...STATUS.ports[0]!,
+      selector: 'ebpf',
+      notice: null,
+      port: 80 + index,
+      sockets: [
+        { slot: 0, queue: 0, limit: 511, enabled: true, chosen: 123_456, readiness: 'idle', ...socket },
+      ],
+    })),
+  });
+  /** The row of the worker, below its head. */
+  const row = (status: ServiceStatus, columns: number, colours = pc.createColors(false)) => {
+    const lines = printStatus(status, columns, colours).split('\n');
+    const head = lines.findIndex((line) => line.includes('memory'));
+    return [lines[head]!, lines[head + 1]!] as const;
+  };
+
+  const WORDS = ['idle', 'running', 'late', 'leaving', null] as const;
+
+  test('is a column of its own on a terminal of 80 columns', () => {
+    for (const readiness of WORDS) {
+      const [head, line] = row(serviceOf({ readiness }), 80);
+      expect(head).toMatch(/chosen {2}loop$/);
+      expect(line.slice(head.indexOf('loop'))).toBe(readiness ?? '–');
+    }
+  });
+
+  test('is left out where there is no room for it, whatever is in it', () => {
+    const has = new Set<boolean>();
+    for (let columns = 60; columns < 100; columns++) {
+      const rows = WORDS.map((readiness) => row(serviceOf({ readiness }), columns));
+      const shown = new Set(rows.map(([head]) => head.endsWith('loop')));
+      expect(shown.size).toBe(1);
+      for (const each of shown) has.add(each);
+      if (shown.has(true)) for (const line of rows.flat()) expect(line.length).toBeLessThan(columns);
+    }
+    expect(has).toEqual(new Set([false, true]));
+  });
+
+  const CASES: { what: string; sockets: Partial<Socket>[]; shown: string }[] = [
+    {
+      what: 'the worst of all its ports',
+      sockets: [{ readiness: 'idle' }, { readiness: 'late' }, { readiness: 'running' }],
+      shown: 'late',
+    },
+    {
+      what: 'not of ports where it is given nothing, as it may not listen there',
+      sockets: [{ readiness: 'idle' }, { readiness: 'late', enabled: false }],
+      shown: 'idle',
+    },
+    {
+      what: 'also while it is given nothing anywhere, as one that is stuck is',
+      sockets: [
+        { readiness: 'late', enabled: false },
+        { readiness: 'running', enabled: false },
+      ],
+      shown: 'late',
+    },
+    {
+      what: 'not of ports of which nothing is known',
+      sockets: [{ readiness: null }, { readiness: 'running' }],
+      shown: 'running',
+    },
+  ];
+  test.each(CASES)('is told as $what', ({ sockets, shown }) => {
+    const [head, line] = row(serviceOf(...sockets), 100);
+    expect(line.slice(head.indexOf('loop'))).toBe(shown);
+  });
+
+  test('catches the eye when it is late, and takes no more room for that', () => {
+    const [, late] = row(serviceOf({ readiness: 'late' }), 80, pc.createColors(true));
+    expect(late).toContain(pc.createColors(true).yellow('late'));
+    const [, idle] = row(serviceOf({ readiness: 'idle' }), 80, pc.createColors(true));
+    expect(idle).toMatch(/ {2}idle$/);
+  });
 });
 
 test('without a port it says so', () => {

@@ -42,6 +42,7 @@ function reading({
       queue,
       limit: 16,
       halfOpen: known ? 0 : null,
+      readiness: known ? 'idle' : null,
       chosen: known ? { syn: 100 + slot, cookieAck: 1, migration: 7 } : null,
       redirectedIn: known ? 5 : null,
       redirectedOut: known ? 0 : null,

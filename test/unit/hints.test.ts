@@ -13,8 +13,11 @@ import { until } from '../support/until.js';
 const ADDON = join(packageRoot, 'build/Release/spillway.node');
 /** What the time of a turn may be early by: libuv's clock may be a coarse one, of the kernel's ticks. */
 const TICK = 10;
-/** The watching thread looks so often, in milliseconds (native/beat.cc). */
+/** The watching thread looks so often, in milliseconds, and so rarely after a long rest (native/beat.cc). */
 const LOOK_EVERY = 50;
+const LOOK_AT_REST = 800;
+/** Turns are counted up to this number, and then from 0. */
+const TURNS = 2 ** 14;
 
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
@@ -60,10 +63,10 @@ async function untilState(hints: NativeHints, state: string, longer = 0): Promis
 describe('what another process reads', () => {
   test('is silence where nobody beats, also while the main module runs', async () => {
     const hints = create();
-    expect(hints.read()).toEqual({ state: 'silent', since: 0 });
+    expect(hints.read()).toEqual({ state: 'silent', since: 0, turn: 0 });
     const child = run(hints, 'hints.beat(); say("beats"); spin(200); say("over"); process.stdin.resume()');
     expect(await said(child)).toBe('beats');
-    expect(hints.read()).toEqual({ state: 'silent', since: 0 });
+    expect(hints.read()).toEqual({ state: 'silent', since: 0, turn: 0 });
     await untilState(hints, 'waiting');
   });
 
@@ -76,24 +79,24 @@ describe('what another process reads', () => {
     expect(since).toBeGreaterThanOrEqual(begin);
     // Nothing turns, so nothing is noted: neither by the loop nor by the thread that watches over it.
     await untilState(hints, 'waiting', 8 * LOOK_EVERY);
-    expect(hints.read()).toEqual({ state: 'waiting', since });
+    expect(hints.read()).toMatchObject({ state: 'waiting', since });
   });
 
   test.each([
-    ['a timer', 'process.stdin.once("data", () => setTimeout(() => { say("spins"); spin(1000); }, 20))'],
-    ['an immediate', 'process.stdin.once("data", () => setImmediate(() => { say("spins"); spin(1000); }))'],
-    ['an event', 'process.stdin.once("data", () => { say("spins"); spin(1000); })'],
+    ['a timer', 'process.stdin.once("data", () => setTimeout(() => { say("spins"); spin(1500); }, 20))'],
+    ['an immediate', 'process.stdin.once("data", () => setImmediate(() => { say("spins"); spin(1500); }))'],
+    ['an event', 'process.stdin.once("data", () => { say("spins"); spin(1500); })'],
     [
       'a promise after an event',
-      'process.stdin.once("data", async () => { await 0; say("spins"); spin(1000); })',
+      'process.stdin.once("data", async () => { await 0; say("spins"); spin(1500); })',
     ],
     [
       'an event, asleep',
-      'process.stdin.once("data", () => { say("spins"); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000); })',
+      'process.stdin.once("data", () => { say("spins"); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500); })',
     ],
     [
       'an event, waiting for another process',
-      'process.stdin.once("data", () => { say("spins"); require("node:child_process").execSync("sleep 1"); })',
+      'process.stdin.once("data", () => { say("spins"); require("node:child_process").execSync("sleep 1.5"); })',
     ],
   ])('is running of one that is stuck in the callback of %s, and waiting after that', async (_, code) => {
     const hints = create();
@@ -102,16 +105,75 @@ describe('what another process reads', () => {
     // Long enough for a note of an earlier turn to be recognised.
     await untilState(hints, 'waiting', 3 * LOOK_EVERY);
     const asked = now();
+    const rested = age(hints);
     child.stdin.write('go');
     await said(child);
     const begin = now();
     await untilState(hints, 'running', 200);
     const { since } = hints.read();
     expect(since).toBeGreaterThanOrEqual(asked - TICK);
-    // Two looks at most; the rest is for a machine that has other things to do.
-    expect(since).toBeLessThanOrEqual(begin + 2 * LOOK_EVERY + 100);
+    // Looks become rarer as long as nothing happens, each by no more than the time since it began. Two at most are needed;
+    // the rest is for a machine that has other things to do.
+    expect(since).toBeLessThanOrEqual(begin + Math.min(rested, LOOK_AT_REST) + LOOK_EVERY + 100);
     await untilState(hints, 'waiting');
-    expect(hints.read().since).toBeGreaterThanOrEqual(begin + 1000 - 200);
+    expect(hints.read().since).toBeGreaterThanOrEqual(begin + 1500 - 200);
+  });
+
+  test('is running as well of one that gets stuck after a long rest, when the next look is due', async () => {
+    const hints = create();
+    const child = run(
+      hints,
+      'hints.beat(); process.stdin.once("data", () => { say("spins"); spin(2500); }); say("up")',
+    );
+    await said(child);
+    await untilState(hints, 'waiting', 2 * LOOK_AT_REST + 2 * LOOK_EVERY);
+    child.stdin.write('go');
+    await said(child);
+    const begin = now();
+    await untilState(hints, 'running');
+    expect(hints.read().since).toBeLessThanOrEqual(begin + LOOK_AT_REST + LOOK_EVERY + 100);
+    await untilState(hints, 'waiting');
+  });
+
+  test('counts every turn, so that two notes of one millisecond differ, and begins anew after 16384', async () => {
+    const hints = create();
+    const COUNT = 2 * TURNS;
+    const child = run(
+      hints,
+      `
+hints.beat();
+const notes = [];
+const again = () => {
+  notes.push(hints.read());
+  if (notes.length < ${COUNT}) return setImmediate(again);
+  const [{ turn: first }] = notes;
+  const wrong = notes.filter(({ turn }, index) => turn !== (first + index) % ${TURNS});
+  say(JSON.stringify({ wrong: wrong.length, times: new Set(notes.map(({ since }) => since)).size }));
+};
+setImmediate(again);`,
+    );
+    const { wrong, times } = JSON.parse(await said(child)) as { wrong: number; times: number };
+    expect(wrong).toBe(0);
+    // Otherwise nothing here would have shown that the time alone is not enough.
+    expect(times).toBeLessThan(COUNT);
+  });
+
+  test('has the number of its turn from one that waits until the next begins, also when it is stuck in between', async () => {
+    const hints = create();
+    const child = run(
+      hints,
+      'hints.beat(); process.stdin.on("data", () => { say("spins"); spin(1500); }); say("up")',
+    );
+    await said(child);
+    await untilState(hints, 'waiting', 3 * LOOK_EVERY);
+    const { turn } = hints.read();
+    child.stdin.write('go');
+    await said(child);
+    await untilState(hints, 'running');
+    // The thread that watches has corrected the note of the turn that goes on.
+    expect(hints.read().turn).toBe(turn);
+    await untilState(hints, 'waiting');
+    expect(hints.read().turn).not.toBe(turn);
   });
 
   test('is a fresh time from a loop that turns and turns without ever waiting', async () => {
@@ -148,17 +210,25 @@ describe('what another process reads', () => {
   });
 
   test.each([
-    ['all bits', Buffer.alloc(4096, 0xff), 'silent'],
-    ['no bits', Buffer.alloc(4096), 'silent'],
-    ['a state that is none', Buffer.from([3, 0, 1, 0, 0, 0, 0, 0]), 'silent'],
-    ['waiting since times to come', Buffer.from([1, 255, 255, 255, 255, 255, 255, 255]), 'waiting'],
-    ['running since times to come', Buffer.from([2, 255, 255, 255, 255, 255, 255, 255]), 'running'],
-    ['running since the start', Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), 'running'],
-  ])('is one of the states when a worker writes %s', (_, bytes, state) => {
+    ['all bits', Buffer.alloc(4096, 0xff), 'silent', TURNS - 1],
+    ['no bits', Buffer.alloc(4096), 'silent', 0],
+    ['a state that is none', Buffer.from([3, 0, 1, 0, 0, 0, 0, 0]), 'silent', 0],
+    ['waiting since times to come', Buffer.from([1, 255, 255, 255, 255, 255, 255, 255]), 'waiting', 16_320],
+    ['running since times to come', Buffer.from([2, 0, 255, 255, 255, 255, 255, 255]), 'running', 0],
+    ['running since the start', Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), 'running', 0],
+    ['the first turn', Buffer.from([1 | (1 << 2), 0, 1, 0, 0, 0, 0, 0]), 'waiting', 1],
+    [
+      'the last turn before they are counted anew',
+      Buffer.from([254, 255, 1, 0, 0, 0, 0, 0]),
+      'running',
+      TURNS - 1,
+    ],
+  ])('is one of the states when a worker writes %s', (_, bytes, state, turn) => {
     const hints = create();
     writeSync(hints.fd, bytes, 0, bytes.length, 0);
     const read = hints.read();
     expect(read.state).toBe(state);
+    expect(read.turn).toBe(turn);
     expect(read.since).toBeGreaterThanOrEqual(0);
     expect(read.since).toBeLessThanOrEqual(now());
     if (state === 'silent') expect(read.since).toBe(0);
@@ -182,7 +252,7 @@ describe('the page', () => {
     closeSync(fd);
     expect(mapped.fd).toBe(-1);
     writeSync(hints.fd, Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), 0, 8, 0);
-    expect(mapped.read()).toEqual({ state: 'running', since: 0 });
+    expect(mapped.read()).toEqual({ state: 'running', since: 0, turn: 0 });
     hints.close();
     expect(mapped.read().state).toBe('running');
     mapped.close();

@@ -1,20 +1,28 @@
 /** lib/group/layout.ts must say what native/bpf/layout.h says, as the compiler saw it. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
+  BUCKETS,
   COUNTERS,
   decisionsOf,
   KINDS,
+  MAX_CPUS,
   MAX_SLOTS,
   OUTCOMES,
   OVERFLOWS,
   POLICIES,
+  READINESS,
   READING,
   SLOT_COUNTERS,
   SLOT_ENABLED,
+  SLOT_HELPS,
+  STANDINGS,
 } from '../../lib/group/layout.js';
-import { native } from '../../lib/native.js';
+import { native, packageRoot } from '../../lib/native.js';
 
 const header = native().layout;
+const source = readFileSync(join(packageRoot, 'native/bpf/layout.h'), 'utf8');
 
 /** `cookieAck` → `COOKIE_ACK`, `two-choices` → `TWO_CHOICES`. */
 function constant(name: string): string {
@@ -24,27 +32,50 @@ function constant(name: string): string {
     .toUpperCase();
 }
 
+/** What the compiler made of an enum of the header. The names are from its text, so that none is overlooked here. */
+function numbersOf(name: string): Record<string, number | undefined> {
+  const [, body] = new RegExp(`enum spillway_${name} \\{(.*?)\\};`, 's').exec(source) ?? [];
+  if (body === undefined) throw new Error(`there is no enum spillway_${name}`);
+  const members = body.replaceAll(/\/\/.*/g, '').match(/SPILLWAY_\w+/g) ?? [];
+  return Object.fromEntries(members.map((member) => [member, header[member]]));
+}
+
+/** The fields of a struct that the compiler has told the place of. */
+function fieldsOf(struct: string): string[] {
+  return Object.keys(header)
+    .filter((key) => key.startsWith(`${struct}.`))
+    .map((key) => key.slice(struct.length + 1));
+}
+
+/** The numbers of names, as the header calls them. */
+function named(prefix: string, numbers: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(numbers).map(([name, number]) => [`SPILLWAY_${prefix}${constant(name)}`, number]),
+  );
+}
+
+const inOrder = (names: readonly string[]) => Object.fromEntries(names.map((name, number) => [name, number]));
+
 describe('the header and TypeScript agree', () => {
-  test('on the largest number of slots and the flags', () => {
-    expect(MAX_SLOTS).toBe(header.SPILLWAY_MAX_SLOTS);
-    expect(SLOT_ENABLED).toBe(header.SPILLWAY_SLOT_ENABLED);
+  test.each([
+    ['SPILLWAY_MAX_SLOTS', MAX_SLOTS],
+    ['SPILLWAY_MAX_CPUS', MAX_CPUS],
+    ['SPILLWAY_BUCKETS', BUCKETS],
+    ['SPILLWAY_SLOT_ENABLED', SLOT_ENABLED],
+    ['SPILLWAY_SLOT_HELPS', SLOT_HELPS],
+  ])('on %s', (name, number) => {
+    expect(number).toBe(header[name]);
   });
 
-  test.each(Object.entries(POLICIES))('on the number of policy %s', (name, number) => {
-    expect(number).toBe(header[`SPILLWAY_POLICY_${constant(name)}`]);
-  });
-
-  test.each(Object.entries(OVERFLOWS))('on the number of overflow %s', (name, number) => {
-    expect(number).toBe(header[`SPILLWAY_OVERFLOW_${constant(name)}`]);
-  });
-
-  test('on the kinds and outcomes of decisions, all of them', () => {
-    expect(KINDS.map((kind) => header[`SPILLWAY_KIND_${constant(kind)}`])).toEqual(KINDS.map((_, n) => n));
-    expect(KINDS.length).toBe(header.SPILLWAY_KINDS);
-    expect(OUTCOMES.map((outcome) => header[`SPILLWAY_OUTCOME_${constant(outcome)}`])).toEqual(
-      OUTCOMES.map((_, n) => n),
-    );
-    expect(OUTCOMES.length).toBe(header.SPILLWAY_OUTCOMES);
+  test.each([
+    ['policy', named('POLICY_', POLICIES)],
+    ['overflow', named('OVERFLOW_', OVERFLOWS)],
+    ['kind', { ...named('KIND_', inOrder(KINDS)), SPILLWAY_KINDS: KINDS.length }],
+    ['outcome', { ...named('OUTCOME_', inOrder(OUTCOMES)), SPILLWAY_OUTCOMES: OUTCOMES.length }],
+    ['standing', named('', inOrder(STANDINGS))],
+    ['readiness', named('', inOrder(READINESS))],
+  ])('on the numbers of enum spillway_%s, all of them', (name, numbers) => {
+    expect(numbers).toEqual(numbersOf(name));
   });
 
   test.each([
@@ -53,6 +84,7 @@ describe('the header and TypeScript agree', () => {
     ['spillway_reading', READING, 4],
   ] as const)('on size and fields of struct %s', (struct, { words, ...fields }, width) => {
     expect(words * width).toBe(header[`sizeof ${struct}`]);
+    expect(Object.keys(fields).map((field) => constant(field).toLowerCase())).toEqual(fieldsOf(struct));
     for (const [field, word] of Object.entries(fields)) {
       const offset = header[`${struct}.${constant(field).toLowerCase()}`];
       expect(offset, `${struct}.${field}`).toBe(word * width);

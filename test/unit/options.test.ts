@@ -26,12 +26,26 @@ const code = (name: string) => expect.objectContaining({ code: `ERR_SPILLWAY_OPT
 /** Values each option takes and refuses, at the edges of its range. */
 const VALUES: Record<OptionName, { takes: unknown[]; refuses: unknown[] }> = {
   backlog: { takes: [1, 511, 65535], refuses: [0, 65536, 1.5, '8', null] },
-  policy: { takes: ['hash', 'two-choices', 'least-queue'], refuses: ['random', '', 0] },
+  policy: {
+    takes: [
+      'idle-first',
+      'two-choices',
+      'least-queue',
+      'least-connections',
+      'weighted',
+      'hash',
+      'sticky',
+      'local-cpu',
+    ],
+    refuses: ['random', '', 0],
+  },
+  rescue: { takes: [0, 100, 1_000_000], refuses: [-1, 99, 100.5, true, 1_000_001] },
   overflow: { takes: ['drop', 'reset'], refuses: ['wait', true] },
   migrate: { takes: [true, false], refuses: [1, 'yes'] },
   selector: { takes: ['auto', 'ebpf', 'cbpf', 'none'], refuses: ['bpf', null] },
   weight: { takes: [1, 1000], refuses: [0, 1001, -1, 0.5] },
   enabled: { takes: [true, false], refuses: [0, 'true'] },
+  cpu: { takes: [-1, 0, 4095], refuses: [-2, 4096, 0.5, '0'] },
   noDelay: { takes: [true, false], refuses: [1] },
   keepAlive: {
     takes: [false, { idle: 1, interval: 1, count: 1 }, { idle: 32767, interval: 32767, count: 127 }],

@@ -18,6 +18,8 @@ export interface CrewOptions extends Pick<GroupOptions, 'backlog' | 'policy' | '
   host: string | undefined;
   port: number;
   workers: number;
+  /** Whether what waits at a slow worker is taken by free ones; otherwise one sees its queue fill. */
+  rescue: boolean;
 }
 
 /** What is known of the worker of a slot. */
@@ -60,7 +62,7 @@ export class Crew {
     }
   }
 
-  static #master({ host, port, workers, backlog, policy, selector }: CrewOptions): Master {
+  static #master({ host, port, workers, backlog, policy, selector, rescue }: CrewOptions): Master {
     return serve({
       script: PROGRAM,
       port,
@@ -68,6 +70,7 @@ export class Crew {
       backlog,
       policy,
       selector,
+      ...(rescue ? {} : { rescue: 0 }),
       // A worker that is slow for seconds shall be seen as what the selector makes of it alone.
       stuckAfter: 60_000,
       ...(host === undefined ? {} : { host }),

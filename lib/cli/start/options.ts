@@ -232,7 +232,7 @@ const OWN = {
 };
 
 /** Options of the socket group that can be given; those of one slot mean nothing here. */
-type GroupOptionName = Exclude<OptionName, 'enabled' | 'weight'>;
+type GroupOptionName = Exclude<OptionName, 'enabled' | 'weight' | 'cpu'>;
 
 const WITH_FLAG: readonly string[] = ['backlog', 'policy', 'overflow', 'selector'];
 
@@ -255,7 +255,7 @@ function groupRow(name: GroupOptionName): OptionRow {
 }
 
 const GROUP_NAMES = (Object.keys(OPTIONS) as OptionName[]).filter(
-  (name): name is GroupOptionName => name !== 'enabled' && name !== 'weight',
+  (name): name is GroupOptionName => name !== 'enabled' && name !== 'weight' && name !== 'cpu',
 );
 
 /** In the order of docs/config.md. */

@@ -1,7 +1,9 @@
 /** A service's state as text. Pure: a status and the width of the terminal in, text out. */
+import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
 import type { Colors } from 'picocolors/types.js';
 import type { ServiceStatus } from '../../control/protocol.js';
+import { READINESS, type Readiness } from '../../group/layout.js';
 import { aboutSize, aboutTime, wrapped } from '../text.js';
 
 type WorkerRow = ServiceStatus['workers'][number];
@@ -27,7 +29,7 @@ export function printStatus(status: ServiceStatus, columns: number, colours: Col
   return `${[
     ...headOf(status, width, colours),
     '',
-    workerTable(status, colours),
+    workerTable(status, width, colours),
     ...reasonsOf(status.workers, width, colours),
     '',
     ...(status.ports.length === 0
@@ -65,21 +67,20 @@ const STATE_COLOURS: Partial<Record<WorkerRow['state'], 'green' | 'yellow' | 're
   failed: 'red',
 };
 
-function workerTable({ workers, ports }: ServiceStatus, c: Colors): string {
+/** What the longest word in the column of the event loops takes, with the gap before it. */
+const LOOP_COLUMN = PLAIN.middle.length + Math.max(...READINESS.map(({ length }) => length));
+
+function workerTable({ workers, ports }: ServiceStatus, width: number, c: Colors): string {
   const head = ['worker', 'state', 'pid', 'uptime', 'restarts', 'cpu', 'memory', 'queue', 'chosen'];
-  const table = new Table({
-    chars: PLAIN,
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-    head: head.map((text) => c.dim(text)),
-    colAligns: ['right', 'left', ...Array.from({ length: 7 }, () => 'right' as const)],
-  });
+  const rows: (string | number)[][] = [];
+  const loops: string[] = [];
   const shown = new Set<number>();
   for (const worker of workers) {
     const paint = STATE_COLOURS[worker.state];
     // The queues belong to the slot, which two workers share during a reload.
     const queues = shown.has(worker.slot) ? undefined : queuesOf(worker.slot, ports);
     shown.add(worker.slot);
-    table.push([
+    rows.push([
       worker.slot,
       paint ? c[paint](worker.state) : worker.state,
       worker.pid ?? UNKNOWN,
@@ -90,24 +91,57 @@ function workerTable({ workers, ports }: ServiceStatus, c: Colors): string {
       queues ? `${queues.queue}/${queues.limit}` : UNKNOWN,
       queues?.chosen ?? UNKNOWN,
     ]);
+    const readiness = queues?.readiness ?? UNKNOWN;
+    loops.push(readiness === 'late' ? c.yellow(readiness) : readiness);
   }
+  const narrow = workerRows(head, rows, c);
+  // The column comes and goes with the terminal, and not with what is in it.
+  if (widest(narrow) + LOOP_COLUMN > width) return narrow;
+  return workerRows(
+    [...head, 'loop'],
+    rows.map((row, index) => [...row, loops[index] ?? UNKNOWN]),
+    c,
+  );
+}
+
+function workerRows(head: string[], rows: (string | number)[][], c: Colors): string {
+  const table = new Table({
+    chars: PLAIN,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+    head: head.map((text) => c.dim(text)),
+    colAligns: head.map((text) => (text === 'state' || text === 'loop' ? 'left' : 'right')),
+  });
+  table.push(...rows);
   return trimmed(table);
 }
 
+function widest(text: string): number {
+  return Math.max(...text.split('\n').map((line) => stripVTControlCharacters(line).length));
+}
+
+interface Queues {
+  queue: number;
+  limit: number;
+  chosen: number | null;
+  /** The worst of those that are given connections. */
+  readiness: Readiness | null;
+}
+
 /** A slot's sum over all ports. */
-function queuesOf(
-  slot: number,
-  ports: PortRow[],
-): { queue: number; limit: number; chosen: number | null } | undefined {
+function queuesOf(slot: number, ports: PortRow[]): Queues | undefined {
   const sockets = ports.flatMap((port) => port.sockets.filter((socket) => socket.slot === slot));
   if (sockets.length === 0) return undefined;
   const sum = (values: number[]) => values.reduce((total, each) => total + each, 0);
+  // The worker may not listen on all of them. One that is stuck is given nothing at any.
+  const enabled = sockets.filter((socket) => socket.enabled);
+  const asked = enabled.length > 0 ? enabled : sockets;
   return {
     queue: sum(sockets.map(({ queue }) => queue)),
     limit: sum(sockets.map(({ limit }) => limit)),
     chosen: sockets.some(({ chosen }) => chosen === null)
       ? null
       : sum(sockets.map(({ chosen }) => chosen ?? 0)),
+    readiness: READINESS.find((each) => asked.some(({ readiness }) => readiness === each)) ?? null,
   };
 }
 
@@ -122,12 +156,13 @@ function portTable(ports: PortRow[]): string {
   const table = new Table({
     chars: PLAIN,
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-    head: ['port', 'selector', 'redirected', 'dropped', 'reset', 'migrated'],
-    colAligns: ['left', 'left', 'right', 'right', 'right', 'right'],
+    head: ['port', 'selector', 'redirected', 'dropped', 'reset', 'migrated', 'rescues'],
+    colAligns: ['left', 'left', ...Array.from({ length: 5 }, () => 'right' as const)],
   });
-  for (const { address, family, port, selector, redirected, dropped, reset, migrated } of ports) {
+  for (const { address, family, port, selector, migrated, rescues, ...counts } of ports) {
     const where = family === 6 ? `[${address}]:${port}` : `${address}:${port}`;
-    table.push([where, selector, redirected ?? UNKNOWN, dropped ?? UNKNOWN, reset ?? UNKNOWN, migrated]);
+    const decided = [counts.redirected, counts.dropped, counts.reset].map((count) => count ?? UNKNOWN);
+    table.push([where, selector, ...decided, migrated, rescues]);
   }
   return trimmed(table);
 }

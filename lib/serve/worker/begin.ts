@@ -1,7 +1,7 @@
 /** Puts a worker together, before its program runs. */
 import { closeSync } from 'node:fs';
 import type { Server } from 'node:net';
-import { type NativeHints, native } from '../../native.js';
+import { type NativeHelpChannel, type NativeHints, native } from '../../native.js';
 import { fromWorker, type WorkerStart } from '../protocol.js';
 import { interceptClusterHandles } from './cluster.js';
 import { Connections } from './connections.js';
@@ -18,13 +18,15 @@ import { refuseUnsharedUdp } from './udp.js';
 
 /** Noted as long as the process lives: what is not referred to is collected, and closed. */
 export let beating: NativeHints | undefined;
+export let helping: NativeHelpChannel | undefined;
 
-export function begin({ slot, master, desk: name, hints, listeners: inherited }: WorkerStart): void {
-  const { Hints, dieWithParent } = native();
+export function begin({ slot, master, desk: name, hints, help, listeners: inherited }: WorkerStart): void {
+  const { HelpChannel, Hints, dieWithParent } = native();
   // It has gone while this process was starting; the launcher's own wish may have been lost by a set-id program.
   if (!dieWithParent(master)) process.exit(1);
-  beating = new Hints('map', hints);
-  beating.beat();
+  const own = new Hints('map', hints);
+  own.beat();
+  beating = own;
   closeSync(hints);
 
   const send = messageSender();
@@ -36,6 +38,8 @@ export function begin({ slot, master, desk: name, hints, listeners: inherited }:
   const drain = new Drain(listeners, connections, send);
   const obtain = obtainer(listeners, desk);
   const draining = () => drain.reason !== undefined;
+  drain.onDrain(() => own.drain());
+  helping = new HelpChannel(help, (port, listener, most) => listeners.help(port, listener, most));
   const adopted = (server: Server) => {
     connections.watch(server);
     tickets.share(server);

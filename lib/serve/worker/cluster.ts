@@ -38,8 +38,9 @@ export function interceptClusterHandles(listeners: Listeners, obtain: Obtain, dr
     if (!isPort || draining()) return original(address, port, family, fd, flags);
     const ipv6Only = Boolean(flags & IPV6_ONLY);
     const request = { port, host: address ?? undefined, ipv6Only } as ListenRequest;
+    let listener: ReturnType<Obtain> | undefined;
     try {
-      const listener = obtain(request, address ? [address] : ['::']);
+      listener = obtain(request, address ? [address] : ['::']);
       const duplicate = listeners.duplicate(listener);
       if (!duplicate) return original(address, port, family, fd, flags);
       const handle = closingOnError(duplicate.fd, () => original(null, null, null, duplicate.fd));
@@ -47,6 +48,7 @@ export function interceptClusterHandles(listeners: Listeners, obtain: Obtain, dr
       else listeners.occupy(listener, handle, { address: address ?? '::', ipv6Only });
       return handle;
     } catch (error) {
+      if (listener) listeners.leave(listener);
       const { errno } = error as NodeJS.ErrnoException;
       if (errno === undefined) throw error;
       return errno;

@@ -16,7 +16,9 @@
  */
 import { addAbortListener } from 'node:events';
 import { isIP, Server } from 'node:net';
+import type { NativeError } from '../../native.js';
 import { fromWorker } from '../protocol.js';
+import { acceptingHandle } from './accepting.js';
 import { warnIfExposed } from './exposure.js';
 import type { Send } from './link.js';
 import { closingOnError, type Handle, handleOf, type Listener, type Listeners } from './listeners.js';
@@ -50,7 +52,7 @@ export function interceptListen({ listeners, obtain, send, draining, adopted }: 
       return original.apply(this, args);
     }
     if (draining()) wait(this, request);
-    else if (free && adopt(free, this, request)) return this;
+    else if (free && placeAt(free, this, request)) return this;
     else if (request.host !== undefined && isIP(request.host) === 0) resolveFirst(this, request);
     else place(this, request, addresses ?? []);
     return this;
@@ -94,16 +96,54 @@ export function interceptListen({ listeners, obtain, send, draining, adopted }: 
   }
 
   function place(server: Server, request: ListenRequest, addresses: readonly string[]): void {
-    let error: Error;
+    let listener: Listener;
     try {
-      if (adopt(obtain(request, addresses), server, request)) return;
-      error = refusal('EADDRINUSE', addresses[0], request.port);
+      listener = obtain(request, addresses);
     } catch (reason) {
-      error = reason as Error;
+      fail(server, request, reason as Error);
+      return;
     }
+    if (placeAt(listener, server, request)) return;
+    fail(server, request, refusal('EADDRINUSE', addresses[0], request.port));
+  }
+
+  /** False when the master has taken the listener out of the group. */
+  function placeAt(listener: Listener, server: Server, request: ListenRequest): boolean {
+    try {
+      return adopt(listener, server, request);
+    } catch (reason) {
+      fail(server, request, reason as Error);
+      return true;
+    }
+  }
+
+  /** As with a listen() that the kernel refuses. */
+  function fail(server: Server, request: ListenRequest, error: Error): void {
     if (request.callback) server.once('listening', request.callback);
     watchSignal(server, request.signal);
     process.nextTick(() => server.emit('error', error));
+  }
+
+  /**
+   * A handle for a listener, and the limit of its queue. Undefined when the master has taken it out of the group.
+   *
+   * @throws what the server is to emit as its 'error'; the listener has gone back then.
+   */
+  function open(
+    listener: Listener,
+    address: string,
+    port: number,
+  ): (ReturnType<typeof acceptingHandle> & { limit: number }) | undefined {
+    try {
+      const duplicate = listeners.duplicate(listener);
+      if (!duplicate) return undefined;
+      const { fd, limit } = duplicate;
+      return { ...closingOnError(fd, () => acceptingHandle(fd)), limit };
+    } catch (reason) {
+      listeners.leave(listener);
+      const { code } = reason as NativeError;
+      throw Object.assign(refusal(code, address, port), { cause: reason });
+    }
   }
 
   /** False when the master has taken the listener out of the group. */
@@ -112,22 +152,31 @@ export function interceptListen({ listeners, obtain, send, draining, adopted }: 
     server: Server,
     { signal, callback, ...request }: ListenRequest,
   ): boolean {
-    const duplicate = listeners.duplicate(listener);
-    if (!duplicate) return false;
-    const { fd, limit } = duplicate;
+    const [asked, more] = knownAddresses(request.host) ?? [];
+    const address = asked && !more ? asked : listener.address;
+    const accepting = open(listener, address, request.port);
+    if (!accepting) return false;
     let handle: Handle | null = null;
     try {
-      closingOnError(fd, () => original.call(server, { fd, ...(signal && { signal }) }, limit, callback));
+      original.call(server, { handle: accepting.handle }, accepting.limit, callback);
       handle = handleOf(server);
     } finally {
+      if (handle !== accepting.handle) accepting.handle.close();
       if (!handle) listeners.leave(listener);
     }
     // Without one the server is about to emit the reason as an 'error'.
     if (!handle) return true;
+    watchSignal(server, signal);
     adopted(server);
-    const [asked, more] = knownAddresses(request.host) ?? [];
-    const address = asked && !more ? asked : listener.address;
-    listeners.occupy(listener, handle, { address, ipv6Only: request.ipv6Only }, server);
+    listeners.occupy(
+      listener,
+      handle,
+      { address, ipv6Only: request.ipv6Only },
+      {
+        server,
+        acceptor: accepting.acceptor,
+      },
+    );
     warnIfExposed(listener, request.host);
     return true;
   }

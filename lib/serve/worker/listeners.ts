@@ -9,7 +9,7 @@
  */
 import { closeSync } from 'node:fs';
 import type { Server } from 'node:net';
-import { type NativeSocket, native } from '../../native.js';
+import { type NativeAcceptor, type NativeSocket, native } from '../../native.js';
 import { fromWorker, type InheritedListener } from '../protocol.js';
 import { onMessage, type Send } from './link.js';
 import { type ListenRequest, overlap, serves } from './matching.js';
@@ -18,7 +18,7 @@ import { type ListenRequest, overlap, serves } from './matching.js';
 export interface Handle {
   close(callback?: () => void): void;
   getsockname(name: object): number;
-  onconnection?(status: number, client: Handle): void;
+  onconnection?(status: number, client: Handle | undefined): void;
 }
 
 /** One server at a time listens on it. */
@@ -28,6 +28,8 @@ export interface Listener extends InheritedListener {
   /** Of one that was asked for as port 0: of which address, and as which of several. */
   anyPort?: { address: string; nth: number };
   handle?: Handle;
+  /** Who accepts for the handle; undefined: libuv does. */
+  acceptor?: NativeAcceptor;
   /** What the server that listens on it had asked for. */
   taken?: { address: string; ipv6Only: boolean };
   server?: Server;
@@ -111,15 +113,21 @@ export class Listeners {
   }
 
   /** From now on this handle is the listener's, until it is closed. */
-  occupy(listener: Listener, handle: Handle, taken: NonNullable<Listener['taken']>, server?: Server): void {
+  occupy(
+    listener: Listener,
+    handle: Handle,
+    taken: NonNullable<Listener['taken']>,
+    by: Pick<Listener, 'server' | 'acceptor'> = {},
+  ): void {
     const { id, grant } = listener;
-    Object.assign(listener, { handle, taken, ...(server && { server }) });
+    Object.assign(listener, { handle, taken, ...by });
     const close = handle.close;
     const release = () => {
       if (listener.handle !== handle) return;
       delete listener.handle;
       delete listener.taken;
       delete listener.server;
+      delete listener.acceptor;
       if (grant === undefined) this.#send(fromWorker({ event: 'closed', id }));
       else this.#drop(listener);
     };
@@ -128,6 +136,16 @@ export class Listeners {
       return close.apply(this, args);
     };
     this.#send(fromWorker({ event: 'listening', id, ...(grant !== undefined && { grant }) }));
+  }
+
+  /**
+   * Takes connections from another worker's listener of the port of that number, at most so many: nobody comes for them
+   * there. The descriptor is taken over.
+   */
+  help(port: number, fd: number, most: number): void {
+    const acceptor = this.#all.find(({ id }) => id === port)?.acceptor;
+    if (acceptor) acceptor.help(fd, most);
+    else closeSync(fd);
   }
 
   /** Nobody listens on it, and nobody will; what the master has given it gets back. */

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: MIT
+#include "acceptor.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "errors.h"
+#include "socket.h"
+#include "unique_fd.h"
+
+namespace spillway {
+namespace {
+
+// Milliseconds without accepting after a shortage of descriptors or memory. What waits meanwhile is in the
+// kernel's queue, where others can take it.
+constexpr std::uint64_t pause_after_shortage = 10;
+
+// Connections that are accepted in one turn at most.
+constexpr int batch = 16;
+
+// Nanoseconds. A turn that takes longer is one that connections should not have had to wait for: for a while
+// after it they are accepted one at a time, so that none is behind another when it happens again.
+constexpr std::uint64_t long_turn = 20'000'000;
+constexpr std::uint64_t cautious_for = 2'000'000'000;
+
+// Listeners that are helped at a time.
+constexpr std::size_t most_helped = 8;
+
+bool is_shortage(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+// Of the connection and not of the listener (accept(2)).
+bool is_of_one_connection(int error) {
+  switch (error) {
+  case ECONNABORTED:
+  case EINTR:
+  case EPROTO:
+  case EPERM:
+  case ENETDOWN:
+  case ENOPROTOOPT:
+  case EHOSTDOWN:
+  case ENONET:
+  case EHOSTUNREACH:
+  case ENETUNREACH:
+    return true;
+  default:
+    return false;
+  }
+}
+
+} // namespace
+
+// Lives until its uv handles are closed, which the JavaScript object or the end of the environment may ask
+// for.
+struct AcceptorState {
+  uv_poll_t poll{};
+  uv_prepare_t prepare{};
+  uv_idle_t idle{}; // keeps the loop from waiting while another listener is helped
+  uv_timer_t pause{};
+  int open_handles = 4;
+
+  UniqueFd listener;
+  struct Helped {
+    UniqueFd listener;
+    unsigned left; // connections that are taken from it at most
+  };
+  std::vector<Helped> helped;
+  bool readable = false;
+  std::uint64_t turn_ended = 0; // nanoseconds, of the turn before
+  std::uint64_t idle_by_then = 0;
+  std::uint64_t cautious_until = 0;
+  bool wanted = false; // it accepts, or will again after a pause
+  bool referred = true;
+
+  Napi::FunctionReference callback;
+  Napi::ObjectReference resource;
+  std::unique_ptr<Napi::AsyncContext> context;
+  napi_env env = nullptr;
+  napi_async_cleanup_hook_handle cleanup = nullptr;
+  AcceptorState **owner_field = nullptr;
+  bool closing = false;
+
+  template <typename Handle> uv_handle_t *base(Handle &handle) {
+    return reinterpret_cast<uv_handle_t *>(&handle);
+  }
+
+  void close() {
+    if (closing)
+      return;
+    closing = true;
+    if (owner_field)
+      *owner_field = nullptr;
+    callback.Reset();
+    context.reset();
+    resource.Reset();
+    helped.clear();
+    auto closed = [](uv_handle_t *handle) {
+      auto *state = static_cast<AcceptorState *>(handle->data);
+      if (--state->open_handles > 0)
+        return;
+      if (state->cleanup)
+        napi_remove_async_cleanup_hook(state->cleanup);
+      delete state;
+    };
+    uv_poll_stop(&poll); // takes the listener out of the epoll set, while its descriptor is open
+    for (auto *handle : {base(poll), base(prepare), base(idle), base(pause)})
+      uv_close(handle, closed);
+    listener.reset();
+  }
+
+  void refer() {
+    // Exactly one of the two is active while connections are wanted.
+    for (auto *handle : {base(poll), base(pause)}) {
+      if (referred)
+        uv_ref(handle);
+      else
+        uv_unref(handle);
+    }
+  }
+
+  int watch() {
+    return uv_poll_start(&poll, UV_READABLE, [](uv_poll_t *handle, int status, int) {
+      auto *state = static_cast<AcceptorState *>(handle->data);
+      state->readable = true;
+      (void)status; // accept() tells what is wrong
+    });
+  }
+
+  // Called in every turn, just before the loop waits.
+  void note_turns() {
+    note_turn();
+    uv_prepare_start(&prepare,
+                     [](uv_prepare_t *handle) { static_cast<AcceptorState *>(handle->data)->turn_ends(); });
+  }
+
+  // How long the turn has taken, in nanoseconds, without what the loop waited.
+  std::uint64_t note_turn() {
+    std::uint64_t now = uv_hrtime(), idle = uv_metrics_idle_time(prepare.loop);
+    std::uint64_t since = now - turn_ended, waited = idle - idle_by_then;
+    turn_ended = now;
+    idle_by_then = idle;
+    return since > waited ? since - waited : 0;
+  }
+
+  void turn_ends() {
+    if (note_turn() > long_turn)
+      cautious_until = turn_ended + cautious_for;
+    if (readable || !helped.empty())
+      take(turn_ended < cautious_until ? 1 : batch);
+  }
+
+  void take(int most) {
+    if (readable) {
+      readable = false;
+      while (most-- > 0 && !closing && take_from(listener.get(), true))
+        ;
+    }
+    for (std::size_t index = 0; !closing && index < helped.size();) {
+      auto &each = helped[index];
+      bool more = each.left-- > 0 && take_from(each.listener.get(), false);
+      // What was called back may have closed everything, or had more help asked for.
+      if (more)
+        index++;
+      else if (index < helped.size())
+        helped.erase(helped.begin() + static_cast<std::ptrdiff_t>(index));
+    }
+    if (!closing && helped.empty())
+      uv_idle_stop(&idle);
+  }
+
+  // Whether there may be more. A listener reports by itself that it still has something.
+  bool take_from(int from, bool own) {
+    // Another worker's listener may be made to wait in accept(2) at any time, which would stop this loop.
+    if (!own && (::fcntl(from, F_GETFL) & O_NONBLOCK) == 0)
+      return false;
+    int fd = ::accept4(from, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      deliver(fd);
+      return !closing && wanted;
+    }
+    int error = errno;
+    if (error == EAGAIN || error == EWOULDBLOCK)
+      return false;
+    if (is_of_one_connection(error))
+      return true;
+    if (is_shortage(error))
+      rest();
+    else if (own) {
+      uv_poll_stop(&poll);
+      deliver(-error);
+    }
+    return false;
+  }
+
+  void rest() {
+    helped.clear();
+    uv_poll_stop(&poll);
+    uv_timer_start(
+        &pause,
+        [](uv_timer_t *handle) {
+          auto *state = static_cast<AcceptorState *>(handle->data);
+          if (state->wanted)
+            state->watch();
+        },
+        pause_after_shortage, 0);
+  }
+
+  void deliver(int value) {
+    Napi::Env environment(env);
+    Napi::HandleScope scope(environment);
+    napi_value argument = Napi::Number::New(environment, value);
+    napi_status status =
+        napi_make_callback(env, *context, environment.Global(), callback.Value(), 1, &argument, nullptr);
+    // An environment that ends runs no JavaScript any more: the connection would be in nobody's hands.
+    if (status != napi_ok && !environment.IsExceptionPending()) {
+      if (value >= 0)
+        ::close(value);
+      // What waits is for others to take.
+      wanted = false;
+      helped.clear();
+      if (!closing)
+        uv_poll_stop(&poll);
+    }
+    // No JavaScript is below that could catch it: like a throw in any other callback of the event loop, it is
+    // the process's uncaught exception. Left pending, it would come out of an unrelated call into the addon.
+    if (environment.IsExceptionPending())
+      napi_fatal_exception(env, environment.GetAndClearPendingException().Value());
+  }
+};
+
+Napi::Function Acceptor::define(Napi::Env env) {
+  return DefineClass(env, "Acceptor",
+                     {
+                         InstanceMethod<&Acceptor::start>("start"),
+                         InstanceMethod<&Acceptor::help>("help"),
+                         InstanceMethod<&Acceptor::ref>("ref"),
+                         InstanceMethod<&Acceptor::unref>("unref"),
+                         InstanceMethod<&Acceptor::has_ref>("hasRef"),
+                         InstanceMethod<&Acceptor::close>("close"),
+                     });
+}
+
+// new Acceptor(fd, callback): works on a duplicate of the listener.
+Acceptor::Acceptor(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Acceptor>(info) {
+  auto duplicate = socket::duplicate(info[0].As<Napi::Number>().Int32Value());
+  if (!duplicate.ok()) {
+    throw_failure(info.Env(), duplicate.failure());
+    return;
+  }
+  uv_loop_t *loop = nullptr;
+  napi_get_uv_event_loop(info.Env(), &loop);
+  auto *state = new AcceptorState;
+  // Node has it on already, for performance.eventLoopUtilization().
+  uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
+  // It makes the listener non-blocking, for all who hold it.
+  int result = uv_poll_init(loop, &state->poll, duplicate.value().get());
+  if (result != 0) {
+    delete state;
+    throw_failure(info.Env(), Failure{-result, "uv_poll_init", {}});
+    return;
+  }
+  // None of these can fail.
+  uv_prepare_init(loop, &state->prepare);
+  uv_idle_init(loop, &state->idle);
+  uv_timer_init(loop, &state->pause);
+  state->poll.data = state->prepare.data = state->idle.data = state->pause.data = state;
+  uv_unref(state->base(state->prepare));
+  uv_unref(state->base(state->idle));
+  state->listener = std::move(duplicate.value());
+  state->callback = Napi::Persistent(info[1].As<Napi::Function>());
+  // What a request finds in AsyncLocalStorage is what there was where its server was told to listen.
+  state->resource = Napi::Persistent(Napi::Object::New(info.Env()));
+  state->context =
+      std::make_unique<Napi::AsyncContext>(info.Env(), "SpillwayAcceptor", state->resource.Value());
+  state->env = info.Env();
+  state->owner_field = &state_;
+  state_ = state;
+  // Without it the handles would outlive the environment's event loop.
+  napi_status hooked = napi_add_async_cleanup_hook(
+      info.Env(),
+      [](napi_async_cleanup_hook_handle, void *data) { static_cast<AcceptorState *>(data)->close(); }, state,
+      &state->cleanup);
+  if (hooked != napi_ok) {
+    state->cleanup = nullptr;
+    state->close();
+    throw_failure(info.Env(), Failure{ENOMEM, "napi_add_async_cleanup_hook", {}});
+  }
+}
+
+Acceptor::~Acceptor() {
+  if (state_)
+    state_->close();
+}
+
+Napi::Value Acceptor::start(const Napi::CallbackInfo &info) {
+  if (!state_)
+    return done(info.Env(), Failure{EBADF, "start", "the acceptor was closed"});
+  state_->wanted = true;
+  state_->note_turns();
+  int result = state_->watch();
+  if (result != 0)
+    return done(info.Env(), Failure{-result, "uv_poll_start", {}});
+  return info.Env().Undefined();
+}
+
+// help(fd, most): takes over the descriptor, in any case.
+Napi::Value Acceptor::help(const Napi::CallbackInfo &info) {
+  UniqueFd listener(info[0].As<Napi::Number>().Int32Value());
+  if (!state_ || !state_->wanted || state_->helped.size() >= most_helped)
+    return info.Env().Undefined();
+  state_->helped.push_back({std::move(listener), info[1].As<Napi::Number>().Uint32Value()});
+  uv_idle_start(&state_->idle, [](uv_idle_t *) {});
+  return info.Env().Undefined();
+}
+
+Napi::Value Acceptor::ref(const Napi::CallbackInfo &info) {
+  if (state_) {
+    state_->referred = true;
+    state_->refer();
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value Acceptor::unref(const Napi::CallbackInfo &info) {
+  if (state_) {
+    state_->referred = false;
+    state_->refer();
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value Acceptor::has_ref(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), state_ && state_->wanted && state_->referred);
+}
+
+Napi::Value Acceptor::close(const Napi::CallbackInfo &info) {
+  if (state_)
+    state_->close();
+  return info.Env().Undefined();
+}
+
+} // namespace spillway

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#include "help.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <cstring>
+#include <utility>
+
+#include "unix_socket.h"
+
+namespace spillway::help {
+namespace {
+
+// Bytes of the channel that orders take up which nobody has read, with all that the kernel counts: some
+// twenty of them. Each keeps a listener open, and all together count against the limit of the user's
+// descriptors that are on their way (unix(7), ETOOMANYREFS).
+constexpr int most_unread = 16384;
+
+} // namespace
+
+Result<Pair> open() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+    return Failure::last("socketpair");
+  return Pair{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+Result<> send(int channel, const Order &order, int listener) {
+  int unread = 0;
+  if (::ioctl(channel, SIOCOUTQ, &unread) == 0 && unread >= most_unread)
+    return Failure{EAGAIN, "sendmsg", "nobody reads"};
+  return unix_socket::send_with_descriptor(channel, &order, sizeof(order), listener);
+}
+
+Result<Received> receive(int channel) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  Received received;
+  iovec data{&received.order, sizeof(received.order)};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ssize_t length = ::recvmsg(channel, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (length < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+      return received;
+    return Failure::last("recvmsg");
+  }
+  for (cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+      continue;
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    received.listener.reset(fd);
+  }
+  if (length == 0)
+    return Failure{ECONNRESET, "recvmsg", {}};
+  received.any = length == sizeof(received.order);
+  return received;
+}
+
+std::uint64_t now() {
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1000000000 + static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+} // namespace spillway::help
