@@ -124,14 +124,14 @@ export interface NativeSelector {
   slotCounters(slots: number): Float64Array;
   /** struct spillway_reading of the first `slots` slots, as 32-bit words. */
   readings(slots: number): Uint32Array;
-  /** What would be chosen now, of such numbers; only with the option `explain`. `standing`, `readiness`: of the chosen slot. */
+  /** What would be chosen now, of such numbers; only with the option `explain`. */
   explain(
     hash: number,
     source: number,
     turn: number,
     cpu: number,
     warm: number,
-  ): { first: number; chosen: number; standing: number; readiness: number };
+  ): { first: number; chosen: number };
   /** Runs of the selector and nanoseconds spent in them, while `accountRunTime()` is on. */
   runTime(): { runs: number; nanoseconds: number };
   close(): void;

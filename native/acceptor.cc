@@ -6,11 +6,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include <array>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "errors.h"
+#include "loop_state.h"
 #include "socket.h"
 #include "unique_fd.h"
 
@@ -57,14 +59,11 @@ bool is_of_one_connection(int error) {
 
 } // namespace
 
-// Lives until its uv handles are closed, which the JavaScript object or the end of the environment may ask
-// for.
-struct AcceptorState {
+struct AcceptorState : LoopState<AcceptorState> {
   uv_poll_t poll{};
   uv_prepare_t prepare{};
   uv_idle_t idle{}; // keeps the loop from waiting while another listener is helped
   uv_timer_t pause{};
-  int open_handles = 4;
 
   UniqueFd listener;
   struct Helped {
@@ -82,36 +81,13 @@ struct AcceptorState {
   Napi::FunctionReference callback;
   Napi::ObjectReference resource;
   std::unique_ptr<Napi::AsyncContext> context;
-  napi_env env = nullptr;
-  napi_async_cleanup_hook_handle cleanup = nullptr;
-  AcceptorState **owner_field = nullptr;
-  bool closing = false;
 
-  template <typename Handle> uv_handle_t *base(Handle &handle) {
-    return reinterpret_cast<uv_handle_t *>(&handle);
-  }
-
-  void close() {
-    if (closing)
-      return;
-    closing = true;
-    if (owner_field)
-      *owner_field = nullptr;
+  std::array<uv_handle_t *, 4> handles() { return {base(poll), base(prepare), base(idle), base(pause)}; }
+  void release() {
     callback.Reset();
     context.reset();
     resource.Reset();
     helped.clear();
-    auto closed = [](uv_handle_t *handle) {
-      auto *state = static_cast<AcceptorState *>(handle->data);
-      if (--state->open_handles > 0)
-        return;
-      if (state->cleanup)
-        napi_remove_async_cleanup_hook(state->cleanup);
-      delete state;
-    };
-    uv_poll_stop(&poll); // takes the listener out of the epoll set, while its descriptor is open
-    for (auto *handle : {base(poll), base(prepare), base(idle), base(pause)})
-      uv_close(handle, closed);
     listener.reset();
   }
 
@@ -228,10 +204,7 @@ struct AcceptorState {
       if (!closing)
         uv_poll_stop(&poll);
     }
-    // No JavaScript is below that could catch it: like a throw in any other callback of the event loop, it is
-    // the process's uncaught exception. Left pending, it would come out of an unrelated call into the addon.
-    if (environment.IsExceptionPending())
-      napi_fatal_exception(env, environment.GetAndClearPendingException().Value());
+    end_callback(environment);
   }
 };
 
@@ -270,28 +243,17 @@ Acceptor::Acceptor(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Acceptor>(
   uv_prepare_init(loop, &state->prepare);
   uv_idle_init(loop, &state->idle);
   uv_timer_init(loop, &state->pause);
-  state->poll.data = state->prepare.data = state->idle.data = state->pause.data = state;
-  uv_unref(state->base(state->prepare));
-  uv_unref(state->base(state->idle));
+  uv_unref(base(state->prepare));
+  uv_unref(base(state->idle));
   state->listener = std::move(duplicate.value());
   state->callback = Napi::Persistent(info[1].As<Napi::Function>());
   // What a request finds in AsyncLocalStorage is what there was where its server was told to listen.
   state->resource = Napi::Persistent(Napi::Object::New(info.Env()));
   state->context =
       std::make_unique<Napi::AsyncContext>(info.Env(), "SpillwayAcceptor", state->resource.Value());
-  state->env = info.Env();
-  state->owner_field = &state_;
-  state_ = state;
-  // Without it the handles would outlive the environment's event loop.
-  napi_status hooked = napi_add_async_cleanup_hook(
-      info.Env(),
-      [](napi_async_cleanup_hook_handle, void *data) { static_cast<AcceptorState *>(data)->close(); }, state,
-      &state->cleanup);
-  if (hooked != napi_ok) {
-    state->cleanup = nullptr;
-    state->close();
-    throw_failure(info.Env(), Failure{ENOMEM, "napi_add_async_cleanup_hook", {}});
-  }
+  auto bound = state->belong_to(info.Env(), state_);
+  if (!bound.ok())
+    throw_failure(info.Env(), bound.failure());
 }
 
 Acceptor::~Acceptor() {

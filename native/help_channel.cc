@@ -3,10 +3,12 @@
 
 #include <uv.h>
 
+#include <array>
 #include <utility>
 
 #include "errors.h"
 #include "help.h"
+#include "loop_state.h"
 
 namespace spillway {
 namespace {
@@ -20,30 +22,14 @@ constexpr int most_orders = 8;
 
 } // namespace
 
-// Lives until its uv handle is closed, which the JavaScript object or the end of the environment may ask for.
-struct HelpChannelState {
+struct HelpChannelState : LoopState<HelpChannelState> {
   uv_poll_t handle{};
   UniqueFd channel;
   Napi::FunctionReference callback;
-  napi_env env = nullptr;
-  napi_async_cleanup_hook_handle cleanup = nullptr;
-  HelpChannelState **owner_field = nullptr;
-  bool closing = false;
 
-  void close() {
-    if (closing)
-      return;
-    closing = true;
-    if (owner_field)
-      *owner_field = nullptr;
+  std::array<uv_handle_t *, 1> handles() { return {base(handle)}; }
+  void release() {
     callback.Reset();
-    uv_poll_stop(&handle);
-    uv_close(reinterpret_cast<uv_handle_t *>(&handle), [](uv_handle_t *closed) {
-      auto *state = static_cast<HelpChannelState *>(closed->data);
-      if (state->cleanup)
-        napi_remove_async_cleanup_hook(state->cleanup);
-      delete state;
-    });
     channel.reset();
   }
 
@@ -74,10 +60,7 @@ struct HelpChannelState {
     // An environment that ends runs no JavaScript any more: then nobody has taken it.
     if (status == napi_ok || environment.IsExceptionPending())
       listener.release();
-    // No JavaScript is below that could catch it: like a throw in any other callback of the event loop, it is
-    // the process's uncaught exception. Left pending, it would come out of an unrelated call into the addon.
-    if (environment.IsExceptionPending())
-      napi_fatal_exception(env, environment.GetAndClearPendingException().Value());
+    end_callback(environment);
   }
 };
 
@@ -97,13 +80,14 @@ HelpChannel::HelpChannel(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Help
     throw_failure(info.Env(), Failure{-result, "uv_poll_init", {}});
     return;
   }
-  state->handle.data = state;
   state->callback = Napi::Persistent(info[1].As<Napi::Function>());
-  state->env = info.Env();
-  state->owner_field = &state_;
-  state_ = state;
   // It keeps no process alive.
-  uv_unref(reinterpret_cast<uv_handle_t *>(&state->handle));
+  uv_unref(base(state->handle));
+  auto bound = state->belong_to(info.Env(), state_);
+  if (!bound.ok()) {
+    throw_failure(info.Env(), bound.failure());
+    return;
+  }
   result = uv_poll_start(&state->handle, UV_READABLE, [](uv_poll_t *handle, int, int) {
     static_cast<HelpChannelState *>(handle->data)->read();
   });
@@ -113,17 +97,6 @@ HelpChannel::HelpChannel(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Help
     return;
   }
   state->channel.reset(fd);
-  // Without it the handle would outlive the environment's event loop.
-  napi_status hooked = napi_add_async_cleanup_hook(
-      info.Env(),
-      [](napi_async_cleanup_hook_handle, void *data) { static_cast<HelpChannelState *>(data)->close(); },
-      state, &state->cleanup);
-  if (hooked != napi_ok) {
-    state->cleanup = nullptr;
-    state->channel.release();
-    state->close();
-    throw_failure(info.Env(), Failure{ENOMEM, "napi_add_async_cleanup_hook", {}});
-  }
 }
 
 HelpChannel::~HelpChannel() {

@@ -2,11 +2,9 @@
 #include "process.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace spillway::process {

@@ -5,8 +5,6 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
-
 #include "result.h"
 
 namespace spillway::process {

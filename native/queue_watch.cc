@@ -5,40 +5,24 @@
 #include <uv.h>
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "errors.h"
+#include "loop_state.h"
 #include "socket_binding.h"
 #include "unique_fd.h"
 
 namespace spillway {
 
-// Lives until its uv handle is closed, which the JavaScript object or the end of the environment may ask for.
-struct QueueWatchState {
+struct QueueWatchState : LoopState<QueueWatchState> {
   uv_poll_t handle{};
   UniqueFd epoll;
   std::vector<int> listeners;
   Napi::FunctionReference callback;
-  napi_env env = nullptr;
-  napi_async_cleanup_hook_handle cleanup = nullptr;
-  QueueWatchState **owner_field = nullptr;
-  bool closing = false;
 
-  void close() {
-    if (closing)
-      return;
-    closing = true;
-    if (owner_field)
-      *owner_field = nullptr;
-    callback.Reset();
-    uv_poll_stop(&handle);
-    uv_close(reinterpret_cast<uv_handle_t *>(&handle), [](uv_handle_t *closed) {
-      auto *state = static_cast<QueueWatchState *>(closed->data);
-      if (state->cleanup)
-        napi_remove_async_cleanup_hook(state->cleanup);
-      delete state;
-    });
-  }
+  std::array<uv_handle_t *, 1> handles() { return {base(handle)}; }
+  void release() { callback.Reset(); }
 };
 
 namespace {
@@ -53,10 +37,7 @@ void on_readable(uv_poll_t *handle, int, int) {
   Napi::Env env(state->env);
   Napi::HandleScope scope(env);
   state->callback.MakeCallback(env.Global(), {});
-  // No JavaScript is below that could catch it: like a throw in any other callback of the event loop, it is
-  // the process's uncaught exception. Left pending, it would come out of an unrelated call into the addon.
-  if (env.IsExceptionPending())
-    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+  end_callback(env);
 }
 
 Result<> control(int epoll, int operation, int fd) {
@@ -95,29 +76,19 @@ QueueWatch::QueueWatch(const Napi::CallbackInfo &info) : Napi::ObjectWrap<QueueW
     throw_failure(info.Env(), Failure{-result, "uv_poll_init", {}});
     return;
   }
-  state->handle.data = state;
   state->epoll = std::move(epoll);
   state->callback = Napi::Persistent(info[0].As<Napi::Function>());
-  state->env = info.Env();
-  state->owner_field = &state_;
-  state_ = state;
   // A watch alone keeps no process alive.
-  uv_unref(reinterpret_cast<uv_handle_t *>(&state->handle));
+  uv_unref(base(state->handle));
+  auto bound = state->belong_to(info.Env(), state_);
+  if (!bound.ok()) {
+    throw_failure(info.Env(), bound.failure());
+    return;
+  }
   result = uv_poll_start(&state->handle, UV_READABLE, on_readable);
   if (result != 0) {
     state->close();
     throw_failure(info.Env(), Failure{-result, "uv_poll_start", {}});
-    return;
-  }
-  // Without it a handle would outlive the environment's event loop.
-  napi_status hooked = napi_add_async_cleanup_hook(
-      info.Env(),
-      [](napi_async_cleanup_hook_handle, void *data) { static_cast<QueueWatchState *>(data)->close(); },
-      state, &state->cleanup);
-  if (hooked != napi_ok) {
-    state->cleanup = nullptr;
-    state->close();
-    throw_failure(info.Env(), Failure{ENOMEM, "napi_add_async_cleanup_hook", {}});
   }
 }
 

@@ -257,8 +257,6 @@ Napi::Value SelectorBinding::explain(const Napi::CallbackInfo &info) {
   auto object = Napi::Object::New(info.Env());
   object.Set("first", result.value().first);
   object.Set("chosen", result.value().chosen);
-  object.Set("standing", result.value().standing);
-  object.Set("readiness", result.value().readiness);
   return object;
 }
 

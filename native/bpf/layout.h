@@ -241,10 +241,8 @@ SPILLWAY_SIZE(struct spillway_request, 20);
 struct spillway_explained {
   SPILLWAY_U32 first;  // the policy's first choice
   SPILLWAY_U32 chosen; // the best that was found
-  SPILLWAY_U32 standing;
-  SPILLWAY_U32 readiness;
 };
-SPILLWAY_SIZE(struct spillway_explained, 16);
+SPILLWAY_SIZE(struct spillway_explained, 8);
 
 // `resolved`: the answer of the program `resolve`.
 struct spillway_resolved {

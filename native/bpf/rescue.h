@@ -112,7 +112,6 @@ static __always_inline __u64 turn_of(__u64 loop) {
 }
 
 struct tour {
-  struct watch *watch;
   __u64 now;
   __u32 pending;
 };

@@ -280,7 +280,5 @@ int explain(struct spillway_request *request) {
     return 1;
   answer->first = choose(&asked, bpf_ktime_get_ns(), &best);
   answer->chosen = best.slot;
-  answer->standing = best.standing;
-  answer->readiness = best.readiness;
   return 0;
 }

@@ -5,7 +5,6 @@
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
-import { request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,7 +21,7 @@ import type { Clients } from '../support/clients.js';
 import { Load } from '../support/load.js';
 import { listeningPorts, ownNetwork } from '../support/network.js';
 import { openDescriptors, queues, Scene, sum } from '../support/scene.js';
-import { type Answer, children, gone, program, startMaster, status, stop } from '../support/serving.js';
+import { askAt, children, gone, program, startMaster, status, stop } from '../support/serving.js';
 import { testing } from '../support/testing.js';
 import { until } from '../support/until.js';
 
@@ -110,23 +109,7 @@ const continueAll = (pids: readonly number[]) => {
   for (const pid of pids) process.kill(pid, 'SIGCONT');
 };
 
-/** One request on a connection of its own. */
-function ask(port: number, id: string): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const headers = { 'x-request': id };
-    const query = request({ host: '127.0.0.1', port, headers, agent: false }, (response) => {
-      let body = '';
-      response.setEncoding('utf8');
-      response.on('data', (text: string) => {
-        body += text;
-      });
-      response.on('end', () => resolve(JSON.parse(body)));
-      response.on('error', reject);
-    });
-    query.on('error', reject);
-    query.end();
-  });
-}
+const ask = (port: number, id: string) => askAt({ host: '127.0.0.1', port, headers: { 'x-request': id } });
 
 /** Processor time that a process has used outside the kernel, in hundredths of a second (proc(5), /proc/PID/stat). */
 function computed(pid: number): number {
@@ -189,6 +172,19 @@ async function expectServedOnce(notes: Notes, served: readonly { id: string; pid
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1]!;
+}
+
+/** The load has had an answer to each of its requests: from the victim of rescues as well, and some by a rescue. */
+async function expectAllServed(load: Load, master: Master, notes: Notes, victim: Worker): Promise<void> {
+  await load.goesOn(20);
+  const { records, failures, byPid } = await load.stop();
+  expect(failures).toEqual([]);
+  expect(await rescuesOf(master)).toBeGreaterThan(0);
+  expect(byPid.get(victim.pid!)).toBeGreaterThan(0);
+  await expectServedOnce(
+    notes,
+    records.map(({ id, pid }) => ({ id, pid: pid! })),
+  );
 }
 
 function descriptorsOf(pid: number | 'self'): number {
@@ -361,15 +357,7 @@ describe.each(SELECTORS)('with the selector %s', (selector) => {
       await until('it goes on', () => !status(victim.pid!, 'State')?.startsWith('T'));
       await delay(random(6));
     }
-    await load.goesOn(20);
-    const { records, failures, byPid } = await load.stop();
-    expect(failures).toEqual([]);
-    expect(await rescuesOf(master)).toBeGreaterThan(0);
-    expect(byPid.get(victim.pid!)).toBeGreaterThan(0);
-    await expectServedOnce(
-      notes,
-      records.map(({ id, pid }) => ({ id, pid: pid! })),
-    );
+    await expectAllServed(load, master, notes, victim);
   });
 
   test('while all are stuck everything waits, and the first that is free takes what waits at the others', async () => {
@@ -688,15 +676,7 @@ describe.each(SELECTORS)('with the selector %s', (selector) => {
       await until('it goes on', () => !status(victim.pid!, 'State')?.startsWith('T'));
       await delay(random(6));
     }
-    await load.goesOn(20);
-    const { records, failures, byPid } = await load.stop();
-    expect(failures).toEqual([]);
-    expect(await rescuesOf(master)).toBeGreaterThan(0);
-    expect(byPid.get(victim.pid!)).toBeGreaterThan(0);
-    await expectServedOnce(
-      notes,
-      records.map(({ id, pid }) => ({ id, pid: pid! })),
-    );
+    await expectAllServed(load, master, notes, victim);
   });
 });
 

@@ -1,6 +1,6 @@
 /** Masters with real workers, and the clients and looks into /proc that tests of them need. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { type RequestOptions, request } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { afterEach } from 'vitest';
 import { EBPF_NEEDS, missingCapabilities } from '../../lib/group/capability.js';
@@ -43,11 +43,9 @@ export interface Answer {
 }
 
 /** One HTTP request on a connection of its own. */
-export function ask({ group }: Master, path = '/'): Promise<Answer> {
-  const { address, port } = group.address;
-  const host = address === '::' ? '::1' : address === '0.0.0.0' ? '127.0.0.1' : address;
+export function askAt(options: RequestOptions): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const query = request({ host, port, path, agent: false }, (response) => {
+    const query = request({ ...options, agent: false }, (response) => {
       let body = '';
       response.setEncoding('utf8');
       response.on('data', (text: string) => {
@@ -59,6 +57,13 @@ export function ask({ group }: Master, path = '/'): Promise<Answer> {
     query.on('error', reject);
     query.end();
   });
+}
+
+/** The same, of a master. */
+export function ask({ group }: Master, path = '/'): Promise<Answer> {
+  const { address, port } = group.address;
+  const host = address === '::' ? '::1' : address === '0.0.0.0' ? '127.0.0.1' : address;
+  return askAt({ host, port, path });
 }
 
 export function askMany(master: Master, count: number): Promise<Answer[]> {
