@@ -40,6 +40,9 @@ export function readEnvironment(): Environment {
   };
 }
 
+/** What `--save` writes (report/results.ts). */
+const KEPT = ['bench/results', 'README.md'];
+
 function contentOf(file: string): string | null {
   try {
     return readFileSync(file, 'utf8').trim();
@@ -50,7 +53,8 @@ function contentOf(file: string): string | null {
 
 function readRevision(): Environment['git'] {
   const revision = git('rev-parse', 'HEAD');
-  const status = git('status', '--porcelain');
+  // What a run before this one has kept is no change of what is measured.
+  const status = git('status', '--porcelain', '--', ':/', ...KEPT.map((path) => `:(exclude,top)${path}`));
   if (revision === null || status === null) return null;
   return { revision: revision.trim(), changed: status.trim() !== '' };
 }
