@@ -2,6 +2,7 @@
 import { accessSync, closeSync, constants, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { packageRoot } from '../lib/native.js';
+import { README, RESULTS } from './kept.js';
 import { toHtml } from './report/html.js';
 import { saveReport } from './report/results.js';
 import type { Report } from './report/schema.js';
@@ -13,9 +14,6 @@ export interface OutputFiles {
   /** Whether results are kept in results/ and in the README. */
   save: boolean;
 }
-
-const RESULTS = join(packageRoot, 'bench', 'results');
-const README = join(packageRoot, 'README.md');
 
 export class Outputs {
   readonly #files: OutputFiles;

@@ -5,7 +5,6 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <cstring>
 #include <utility>
@@ -62,12 +61,6 @@ Result<Received> receive(int channel) {
     return Failure{ECONNRESET, "recvmsg", {}};
   received.any = length == sizeof(received.order);
   return received;
-}
-
-std::uint64_t now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<std::uint64_t>(time.tv_sec) * 1000000000 + static_cast<std::uint64_t>(time.tv_nsec);
 }
 
 } // namespace spillway::help

@@ -42,6 +42,4 @@ struct Received {
 // The next order, if there is any. The other end's close is an order that never comes: ECONNRESET.
 Result<Received> receive(int channel);
 
-std::uint64_t now();
-
 } // namespace spillway::help

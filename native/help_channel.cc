@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "clock.h"
 #include "errors.h"
 #include "help.h"
 #include "loop_state.h"
@@ -44,7 +45,7 @@ struct HelpChannelState : LoopState<HelpChannelState> {
       auto &[any, order, listener] = received.value();
       if (!any)
         return;
-      if (listener.valid() && help::now() - order.sent < too_late)
+      if (listener.valid() && monotonic_nanoseconds() - order.sent < too_late)
         deliver(order, std::move(listener));
     }
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "bpf/layout.h"
+#include "clock.h"
 #include "help.h"
 #include "socket.h"
 
@@ -216,7 +217,7 @@ void Rescuer::help(const Port &port, const Worker &worker, const spillway_order 
   auto listener = port.listeners.find(order.from);
   if (listener == port.listeners.end() || !worker.channel.valid())
     return;
-  help::Order sent{port.number, std::min(order.waiting, most_at_a_time), help::now()};
+  help::Order sent{port.number, std::min(order.waiting, most_at_a_time), monotonic_nanoseconds()};
   if (help::send(worker.channel.get(), sent, listener->second.get()).ok())
     sent_[port.number]++;
 }

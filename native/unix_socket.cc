@@ -5,11 +5,12 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
+
+#include "clock.h"
 
 namespace spillway::unix_socket {
 namespace {
@@ -60,11 +61,7 @@ private:
   static constexpr std::int64_t per_millisecond = 1000000; // nanoseconds
   static constexpr std::int64_t longest = std::numeric_limits<std::int64_t>::max() / 2 / per_millisecond;
 
-  static std::int64_t now() {
-    timespec time{};
-    ::clock_gettime(CLOCK_MONOTONIC, &time);
-    return std::int64_t{time.tv_sec} * 1000 * per_millisecond + time.tv_nsec;
-  }
+  static std::int64_t now() { return static_cast<std::int64_t>(monotonic_nanoseconds()); }
 
   std::int64_t end_;
 };

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { arch, cpus, loadavg, release } from 'node:os';
 import { packageRoot } from '../../lib/native.js';
+import { README, RESULTS } from '../kept.js';
 
 export interface Environment {
   /** ISO 8601, when the benchmark began. */
@@ -40,9 +41,6 @@ export function readEnvironment(): Environment {
   };
 }
 
-/** What `--save` writes (report/results.ts). */
-const KEPT = ['bench/results', 'README.md'];
-
 function contentOf(file: string): string | null {
   try {
     return readFileSync(file, 'utf8').trim();
@@ -54,7 +52,7 @@ function contentOf(file: string): string | null {
 function readRevision(): Environment['git'] {
   const revision = git('rev-parse', 'HEAD');
   // What a run before this one has kept is no change of what is measured.
-  const status = git('status', '--porcelain', '--', ':/', ...KEPT.map((path) => `:(exclude,top)${path}`));
+  const status = git('status', '--porcelain', '--', ':/', `:(exclude)${RESULTS}`, `:(exclude)${README}`);
   if (revision === null || status === null) return null;
   return { revision: revision.trim(), changed: status.trim() !== '' };
 }

@@ -21,7 +21,7 @@ import type { Clients } from '../support/clients.js';
 import { Load } from '../support/load.js';
 import { listeningPorts, ownNetwork } from '../support/network.js';
 import { openDescriptors, queues, Scene, sum } from '../support/scene.js';
-import { askAt, children, gone, program, startMaster, status, stop } from '../support/serving.js';
+import { askAt, children, gone, goOn, program, startMaster, status, stop } from '../support/serving.js';
 import { testing } from '../support/testing.js';
 import { until } from '../support/until.js';
 
@@ -353,8 +353,7 @@ describe.each(SELECTORS)('with the selector %s', (selector) => {
     for (let round = 0; round < 50; round++) {
       await stop(victim.pid!);
       await delay(random(12));
-      victim.kill('SIGCONT');
-      await until('it goes on', () => !status(victim.pid!, 'State')?.startsWith('T'));
+      await goOn(victim.pid!);
       await delay(random(6));
     }
     await expectAllServed(load, master, notes, victim);
@@ -672,8 +671,7 @@ describe.each(SELECTORS)('with the selector %s', (selector) => {
         group.setOption('rescue', change % 2 === 0 ? 0 : 100);
         await delay(random(6));
       }
-      victim.kill('SIGCONT');
-      await until('it goes on', () => !status(victim.pid!, 'State')?.startsWith('T'));
+      await goOn(victim.pid!);
       await delay(random(6));
     }
     await expectAllServed(load, master, notes, victim);

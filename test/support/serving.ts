@@ -119,6 +119,12 @@ export async function stop(pid: number): Promise<void> {
   await until(`process ${pid} is stopped`, () => status(pid, 'State')?.startsWith('T'));
 }
 
+/** Lets a process that was stopped go on; resolves when it does. */
+export async function goOn(pid: number): Promise<void> {
+  process.kill(pid, 'SIGCONT');
+  await until(`process ${pid} goes on`, () => !status(pid, 'State')?.startsWith('T'));
+}
+
 /** Children of this process that are alive. */
 export function children(): number[] {
   return readdirSync('/proc/self/task').flatMap((thread) =>
