@@ -1,6 +1,6 @@
 /** The files that a run writes. That they can be written is known before anything is measured. */
 import { accessSync, closeSync, constants, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, relative, resolve } from 'node:path';
 import { packageRoot } from '../lib/native.js';
 import { README, RESULTS } from './kept.js';
 import { toHtml } from './report/html.js';

@@ -19,12 +19,12 @@ export class Tally {
 }
 
 /**
- * Reads what vitest's JSON reporter wrote and judges the run: `{ passed, failed, skipped, skippedNames, complaints }`.
- * Whatever went wrong without a failed test (a file that could not be loaded, a crash, an error outside of
+ * Reads what vitest's JSON reporter wrote and judges the run: `{ passed, failed, skipped, skippedNames, failures,
+ * complaints }`. Each of `failures` is a failed test's name and the first line of what it said. Whatever went wrong without a failed test (a file that could not be loaded, a crash, an error outside of
  * every test) counts as one failure each and is named in `complaints`.
  */
 export function readReport(file, status) {
-  const result = { passed: 0, failed: 0, skipped: 0, skippedNames: [], complaints: [] };
+  const result = { passed: 0, failed: 0, skipped: 0, skippedNames: [], failures: [], complaints: [] };
   const complain = (text) => {
     result.failed += 1;
     result.complaints.push(text);
@@ -40,9 +40,12 @@ export function readReport(file, status) {
   for (const { name, status: outcome, message, assertionResults } of report.testResults) {
     const failedBefore = result.failed;
     for (const test of assertionResults) {
-      if (test.status === 'passed') result.passed += 1;
-      else if (test.status === 'failed') result.failed += 1;
-      else {
+      if (test.status === 'passed') {
+        result.passed += 1;
+      } else if (test.status === 'failed') {
+        result.failed += 1;
+        result.failures.push(`${test.fullName}: ${(test.failureMessages?.[0] ?? '').split('\n', 1)[0]}`);
+      } else {
         result.skipped += 1;
         result.skippedNames.push(test.fullName);
       }

@@ -24,6 +24,8 @@ const KERNEL_TESTS_NEED = ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN', 'CAP_PERFMON', 'CAP
 const PROJECTS = ['unit', 'kernel', 'process', 'unprivileged'];
 
 const tally = new Tally();
+/** What failed, for those who see only the end of a long output. */
+const failures = [];
 const isRoot = process.getuid() === 0;
 
 const given = process.argv.slice(2);
@@ -50,6 +52,8 @@ try {
   else console.error(error);
 }
 process.exitCode = interruptedBy ? 128 + constants.signals[interruptedBy] : tally.failed > 0 ? 1 : 0;
+if (failures.length > 0)
+  process.stdout.write(`\n── failed\n${failures.map((each) => `✗ ${each}\n`).join('')}`);
 process.stdout.write(`\n${tally}\n`);
 
 async function main() {
@@ -63,7 +67,10 @@ async function main() {
     heading('checks of the sources');
     const results = await runChecks();
     printChecks(results);
-    for (const { passed } of results) tally.add(passed ? { passed: 1 } : { failed: 1 });
+    for (const { name, passed } of results) {
+      tally.add(passed ? { passed: 1 } : { failed: 1 });
+      if (!passed) failures.push(`checks of the sources: ${name}`);
+    }
   }
 
   let executed = 0;
@@ -111,6 +118,7 @@ async function vitest({ project, asOtherUser }) {
   const result = readReport(report, status);
   tally.add(result);
   for (const complaint of result.complaints) console.log(`✗ ${project}: ${complaint}`);
+  failures.push(...[...result.failures, ...result.complaints].map((each) => `${project}: ${each}`));
 
   const executed = result.passed + result.failed;
   if (executed === 0 && vitestArgs.length === 0) fail(`${project}: no test was executed`);
@@ -164,6 +172,7 @@ function heading(text) {
 
 function fail(text) {
   tally.add({ failed: 1 });
+  failures.push(text);
   console.log(`✗ ${text}`);
 }
 
