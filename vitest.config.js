@@ -7,8 +7,8 @@ import { defineConfig } from 'vitest/config';
  */
 const PROJECTS = [
   { name: 'unit', parallel: true },
-  { name: 'kernel', parallel: false },
-  { name: 'process', parallel: false },
+  { name: 'kernel', parallel: true },
+  { name: 'process', parallel: true },
   { name: 'unprivileged', parallel: false },
 ];
 
@@ -27,8 +27,9 @@ export default defineConfig({
         // A process per file: an fd leak, a namespace or a signal handler of one file never meets another file.
         pool: 'forks',
         isolate: true,
-        // Kernel and process tests count connections and measure times: a neighbour would disturb them.
         fileParallelism: parallel,
+        // Kernel and process tests measure times: more than one neighbour would disturb them.
+        maxWorkers: name === 'unit' ? undefined : 2,
         // Projects of different parallelism cannot share a group of workers.
         sequence: { groupOrder: order },
         testTimeout: TIMEOUT,

@@ -79,6 +79,16 @@ export interface SlotRow {
   address: number;
   /** Row of the hints' map that the slot's worker writes, plus one; 0: none. */
   hints: number;
+  /** Row of `admissions` of whoever is given what comes; 0: connections are not counted. */
+  instance: number;
+}
+
+/** What an instance of a worker has. */
+export interface Admission {
+  /** Connections. */
+  open: number;
+  /** Places that are promised to connections to come. */
+  promised: number;
 }
 
 /** The BPF objects of one group (native/selector.h). Needs CAP_BPF and CAP_PERFMON, for `sockmap` CAP_NET_ADMIN too. */
@@ -95,6 +105,16 @@ export interface NativeSelector {
     tick: number;
     /** Microseconds. */
     fresh: number;
+    /** 1: each connection is promised a place among those its worker may have. */
+    reserve: number;
+    /** 1: nobody is given a connection before he has accepted the one before. */
+    exclusive: number;
+    /** Connections in the waiting list, less one. */
+    waitingLimit: number;
+    /** Milliseconds in the waiting list; 0: for ever. */
+    patience: number;
+    /** 1: of each connection it is kept whose it is. */
+    track: number;
   }): void;
   setSlot(slot: number, socket: NativeSocket, row: SlotRow): void;
   updateSlot(slot: number, row: SlotRow): void;
@@ -108,10 +128,28 @@ export interface NativeSelector {
   /** The slot of each of SPILLWAY_BUCKETS buckets of client addresses. */
   setBuckets(slots: Uint32Array): void;
   /**
-   * From now on live connections are counted, for the policy `least-connections`: of these listeners by slot (−1: none), and
-   * of those that come later. Called again it does nothing.
+   * From now on connections are counted that come to listeners which are tagged, or put into a slot with an instance. Called
+   * again it does nothing.
    */
-  countLive(listeners: Int32Array): void;
+  countLive(): void;
+  /** What comes to this listener from now on is that instance's. `untag()` is for one that is about to be closed. */
+  tag(socket: NativeSocket, instance: number): void;
+  untag(socket: NativeSocket): void;
+  /** Rows of `admissions`; the first one is the waiting list's. */
+  readonly instances: number;
+  /** Another one's from now on, with so many connections at most; 0: no limit. */
+  clearAdmission(instance: number, limit: number): void;
+  setLimit(instance: number, limit: number): void;
+  admission(instance: number): Admission;
+  /** The socket by which a worker of that instance asks for places. Both descriptors are the caller's. */
+  openClaims(instance: number): { sender: number; receiver: number; key: number };
+  /** To be called when the worker is gone. */
+  endClaims(key: number): void;
+  /** The listener whose queue is the waiting list; in force with the next `setConfig()`, as is its end. */
+  setWaiting(socket: NativeSocket): void;
+  clearWaiting(): void;
+  /** What has to be kept for another selector to go on with, by name; the descriptors stay this one's. */
+  parts(): Record<string, number>;
   /** The ring of orders (struct spillway_order); it stays the selector's. −1 after `close()`. */
   readonly orders: number;
   /** Makes the socket discard every segment that reaches it, without an answer. */
@@ -122,7 +160,7 @@ export interface NativeSelector {
   counters(): Float64Array;
   /** struct spillway_slot_counters of the first `slots` slots, summed over CPUs, as 64-bit words. */
   slotCounters(slots: number): Float64Array;
-  /** struct spillway_reading of the first `slots` slots, as 32-bit words. */
+  /** struct spillway_reading of the first `slots` slots, and behind them of the waiting list, as 32-bit words. */
   readings(slots: number): Uint32Array;
   /** What would be chosen now, of such numbers; only with the option `explain`. */
   explain(
@@ -184,9 +222,25 @@ export interface NativeAcceptor {
   start(): void;
   /** Takes at most so many connections from another listener as well, as long as there are any. Owns the descriptor. */
   help(fd: number, most: number): void;
+  /** From now on it asks for a place before it takes one from another listener. Owns the descriptors. */
+  claim(sender: number, receiver: number): void;
   ref(): void;
   unref(): void;
   hasRef(): boolean;
+  close(): void;
+}
+
+/** Calls back once when a process ends, and keeps the event loop alive until then. ESRCH for one that has gone. */
+export interface NativeProcessWatch {
+  close(): void;
+}
+
+/** Takes from the waiting list, as long as there is room (native/waiting_list.h). Keeps nothing alive. */
+export interface NativeWaitingList {
+  start(): void;
+  stop(): void;
+  /** A connection of this worker has been closed. */
+  room(): void;
   close(): void;
 }
 
@@ -242,18 +296,36 @@ export interface Native {
     explain: boolean;
     /** Descriptor of a map of hints, which stays the caller's; −1: none. */
     hints: number;
+    /** What another selector has left, by name: see `parts()`. EINVAL when it is not of the same layout. */
+    parts: Readonly<Record<string, number>>;
   }) => NativeSelector;
-  Rescuer: new () => NativeRescuer;
+  /** The callback is told, of a port, what is not for a worker: a kind of struct spillway_order. Keeps nothing alive. */
+  Rescuer: new (
+    callback: (port: number, kind: number) => void,
+  ) => NativeRescuer;
   /** The callback gets each accepted connection's descriptor, and owns it; or a negative errno, once, and no more follows. */
   Acceptor: new (
     fd: number,
     callback: (fd: number) => void,
   ) => NativeAcceptor;
-  /** Owns the descriptor. The callback gets the port's number, a listener's descriptor that it owns, and how many to take. */
+  /** Owns the descriptors; −1 for both ends of the claims: there is always room. The callback as for an acceptor. */
+  WaitingList: new (
+    listener: number,
+    sender: number,
+    receiver: number,
+    callback: (fd: number) => void,
+  ) => NativeWaitingList;
+  /**
+   * Owns the descriptor. The callbacks get the port's number and descriptors that they own: a listener to take so many
+   * connections from; and that of the waiting list with both ends of the claims, which are −1 where there is no limit.
+   */
   HelpChannel: new (
     fd: number,
-    callback: (port: number, listener: number, most: number) => void,
+    help: (port: number, listener: number, most: number) => void,
+    wait: (port: number, listener: number, sender: number, receiver: number) => void,
   ) => NativeHelpChannel;
+  /** To a worker, by the master's end of its channel. All descriptors stay the caller's; −1 for the claims: no limit. */
+  sendWaitingList(channel: number, port: number, listener: number, sender: number, receiver: number): void;
   /** The two ends of a channel, both the caller's and close-on-exec: the master's, the worker's. */
   openHelpChannel(): [number, number];
   /**
@@ -265,7 +337,23 @@ export interface Native {
   openHintsPage(map: number, row: number): number;
   /** Nobody's from now on. */
   clearHintsPage(map: number, row: number): void;
+  /** Lets all threads of a process run on these processors and no others (sched_setaffinity(2)). */
+  setAffinity(process: number, cpus: Int32Array): void;
+  /** Processors that this process may use, online or not. */
+  allowedCpus(): number[];
+  /** Milliseconds since a connection was established on which nothing has been sent (TCP_INFO, tcpi_last_data_sent). */
+  idleSince(fd: number): number;
+  /** Closes a connection by an RST (SO_LINGER in socket(7)); the descriptor is gone. */
+  reset(fd: number): void;
   QueueWatch: new (callback: () => void) => NativeQueueWatch;
+  ProcessWatch: new (process: number, callback: () => void) => NativeProcessWatch;
+  /**
+   * This process becomes another program (execv(3)): returns only by an exception. Nothing of it is run any more, and its
+   * descriptors are closed that are close-on-exec, as Node's are, but for the standard streams and these.
+   */
+  become(program: string, args: readonly string[], kept: Int32Array): never;
+  /** An empty file in memory (memfd_create(2)); the descriptor is the caller's. */
+  createMemory(name: string): number;
   Hints: {
     /** New memory of one page, whose size nobody can change (memfd_create(2), sealed). */
     new (how: 'create'): NativeHints;
@@ -310,10 +398,11 @@ export interface Native {
    */
   exchange(path: string, request: Uint8Array, timeout: number, peer?: number): { reply: Buffer; fd: number };
   /**
-   * Sends one datagram to a Unix datagram socket (`@name` is abstract): the protocol of sd_notify(3). Blocks the thread
-   * for a second at most, while the receiver's queue is full (EAGAIN).
+   * Sends one datagram to a Unix datagram socket (`@name` is abstract), with a copy of the descriptor, which stays the
+   * caller's: the protocol of sd_notify(3). Blocks the thread for a second at most, while the receiver's queue is full
+   * (EAGAIN).
    */
-  notify(path: string, text: string): void;
+  notify(path: string, text: string, descriptor?: number): void;
   /**
    * Asks the kernel to kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). To be called in the main
    * thread: the wish ends with the calling one, and what counts as the parent is the thread that started this process.

@@ -11,6 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "accepting.h"
+#include "arguments.h"
+#include "claims.h"
+#include "delivery.h"
 #include "errors.h"
 #include "loop_state.h"
 #include "socket.h"
@@ -18,10 +22,6 @@
 
 namespace spillway {
 namespace {
-
-// Milliseconds without accepting after a shortage of descriptors or memory. What waits meanwhile is in the
-// kernel's queue, where others can take it.
-constexpr std::uint64_t pause_after_shortage = 10;
 
 // Connections that are accepted in one turn at most.
 constexpr int batch = 16;
@@ -33,29 +33,6 @@ constexpr std::uint64_t cautious_for = 2'000'000'000;
 
 // Listeners that are helped at a time.
 constexpr std::size_t most_helped = 8;
-
-bool is_shortage(int error) {
-  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
-// Of the connection and not of the listener (accept(2)).
-bool is_of_one_connection(int error) {
-  switch (error) {
-  case ECONNABORTED:
-  case EINTR:
-  case EPROTO:
-  case EPERM:
-  case ENETDOWN:
-  case ENOPROTOOPT:
-  case EHOSTDOWN:
-  case ENONET:
-  case EHOSTUNREACH:
-  case ENETUNREACH:
-    return true;
-  default:
-    return false;
-  }
-}
 
 } // namespace
 
@@ -78,15 +55,12 @@ struct AcceptorState : LoopState<AcceptorState> {
   bool wanted = false; // it accepts, or will again after a pause
   bool referred = true;
 
-  Napi::FunctionReference callback;
-  Napi::ObjectReference resource;
-  std::unique_ptr<Napi::AsyncContext> context;
+  Claims claims; // for what is taken from another listener
+  std::unique_ptr<Delivery> delivery;
 
   std::array<uv_handle_t *, 4> handles() { return {base(poll), base(prepare), base(idle), base(pause)}; }
   void release() {
-    callback.Reset();
-    context.reset();
-    resource.Reset();
+    delivery.reset();
     helped.clear();
     listener.reset();
   }
@@ -138,6 +112,7 @@ struct AcceptorState : LoopState<AcceptorState> {
       while (most-- > 0 && !closing && take_from(listener.get(), true))
         ;
     }
+    bool helping = !helped.empty();
     for (std::size_t index = 0; !closing && index < helped.size();) {
       auto &each = helped[index];
       bool more = each.left-- > 0 && take_from(each.listener.get(), false);
@@ -147,6 +122,8 @@ struct AcceptorState : LoopState<AcceptorState> {
       else if (index < helped.size())
         helped.erase(helped.begin() + static_cast<std::ptrdiff_t>(index));
     }
+    if (helping && !closing)
+      claims.give_back();
     if (!closing && helped.empty())
       uv_idle_stop(&idle);
   }
@@ -154,10 +131,12 @@ struct AcceptorState : LoopState<AcceptorState> {
   // Whether there may be more. A listener reports by itself that it still has something.
   bool take_from(int from, bool own) {
     // Another worker's listener may be made to wait in accept(2) at any time, which would stop this loop.
-    if (!own && (::fcntl(from, F_GETFL) & O_NONBLOCK) == 0)
+    if (!own && ((::fcntl(from, F_GETFL) & O_NONBLOCK) == 0 || !claims.take()))
       return false;
     int fd = ::accept4(from, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
+      if (!own)
+        claims.own(fd);
       deliver(fd);
       return !closing && wanted;
     }
@@ -189,22 +168,13 @@ struct AcceptorState : LoopState<AcceptorState> {
   }
 
   void deliver(int value) {
-    Napi::Env environment(env);
-    Napi::HandleScope scope(environment);
-    napi_value argument = Napi::Number::New(environment, value);
-    napi_status status =
-        napi_make_callback(env, *context, environment.Global(), callback.Value(), 1, &argument, nullptr);
-    // An environment that ends runs no JavaScript any more: the connection would be in nobody's hands.
-    if (status != napi_ok && !environment.IsExceptionPending()) {
-      if (value >= 0)
-        ::close(value);
-      // What waits is for others to take.
-      wanted = false;
-      helped.clear();
-      if (!closing)
-        uv_poll_stop(&poll);
-    }
-    end_callback(environment);
+    if ((*delivery)(value))
+      return;
+    // What waits is for others to take.
+    wanted = false;
+    helped.clear();
+    if (!closing)
+      uv_poll_stop(&poll);
   }
 };
 
@@ -213,6 +183,7 @@ Napi::Function Acceptor::define(Napi::Env env) {
                      {
                          InstanceMethod<&Acceptor::start>("start"),
                          InstanceMethod<&Acceptor::help>("help"),
+                         InstanceMethod<&Acceptor::claim>("claim"),
                          InstanceMethod<&Acceptor::ref>("ref"),
                          InstanceMethod<&Acceptor::unref>("unref"),
                          InstanceMethod<&Acceptor::has_ref>("hasRef"),
@@ -246,11 +217,7 @@ Acceptor::Acceptor(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Acceptor>(
   uv_unref(base(state->prepare));
   uv_unref(base(state->idle));
   state->listener = std::move(duplicate.value());
-  state->callback = Napi::Persistent(info[1].As<Napi::Function>());
-  // What a request finds in AsyncLocalStorage is what there was where its server was told to listen.
-  state->resource = Napi::Persistent(Napi::Object::New(info.Env()));
-  state->context =
-      std::make_unique<Napi::AsyncContext>(info.Env(), "SpillwayAcceptor", state->resource.Value());
+  state->delivery = std::make_unique<Delivery>(info.Env(), info[1].As<Napi::Function>());
   auto bound = state->belong_to(info.Env(), state_);
   if (!bound.ok())
     throw_failure(info.Env(), bound.failure());
@@ -279,6 +246,14 @@ Napi::Value Acceptor::help(const Napi::CallbackInfo &info) {
     return info.Env().Undefined();
   state_->helped.push_back({std::move(listener), info[1].As<Napi::Number>().Uint32Value()});
   uv_idle_start(&state_->idle, [](uv_idle_t *) {});
+  return info.Env().Undefined();
+}
+
+// claim(sender, receiver): takes over the descriptors, in any case.
+Napi::Value Acceptor::claim(const Napi::CallbackInfo &info) {
+  Claims claims{UniqueFd(number(info, 0)), UniqueFd(number(info, 1))};
+  if (state_)
+    state_->claims = std::move(claims);
   return info.Env().Undefined();
 }
 

@@ -28,6 +28,7 @@ public:
 private:
   Napi::Value start(const Napi::CallbackInfo &info);
   Napi::Value help(const Napi::CallbackInfo &info);
+  Napi::Value claim(const Napi::CallbackInfo &info);
   Napi::Value ref(const Napi::CallbackInfo &info);
   Napi::Value unref(const Napi::CallbackInfo &info);
   Napi::Value has_ref(const Napi::CallbackInfo &info);

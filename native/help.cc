@@ -6,9 +6,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
+#include "rights.h"
 #include "unix_socket.h"
 
 namespace spillway::help {
@@ -28,15 +29,16 @@ Result<Pair> open() {
   return Pair{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-Result<> send(int channel, const Order &order, int listener) {
+Result<> send(int channel, const Order &order, std::initializer_list<int> descriptors) {
   int unread = 0;
   if (::ioctl(channel, SIOCOUTQ, &unread) == 0 && unread >= most_unread)
     return Failure{EAGAIN, "sendmsg", "nobody reads"};
-  return unix_socket::send_with_descriptor(channel, &order, sizeof(order), listener);
+  return unix_socket::send_with_descriptors(channel, &order, sizeof(order), descriptors.begin(),
+                                            descriptors.size());
 }
 
 Result<Received> receive(int channel) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  alignas(cmsghdr) char control[CMSG_SPACE(most_descriptors * sizeof(int))];
   Received received;
   iovec data{&received.order, sizeof(received.order)};
   msghdr message{};
@@ -50,13 +52,9 @@ Result<Received> receive(int channel) {
       return received;
     return Failure::last("recvmsg");
   }
-  for (cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-      continue;
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-    received.listener.reset(fd);
-  }
+  auto taken = rights::take(message);
+  std::move(taken.begin(), taken.begin() + std::min(taken.size(), most_descriptors),
+            received.descriptors.begin());
   if (length == 0)
     return Failure{ECONNRESET, "recvmsg", {}};
   received.any = length == sizeof(received.order);

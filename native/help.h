@@ -1,26 +1,38 @@
 // SPDX-License-Identifier: MIT
 //
-// What a master sends to a free worker: a listener of the same port whose own worker does not come, to take
-// waiting connections from. One message on a Unix socket that keeps messages apart, with the listener's
-// descriptor (SCM_RIGHTS in unix(7)). No N-API, no policy.
+// What a master sends to a worker, with descriptors (SCM_RIGHTS in unix(7)), each as one message on a Unix
+// socket that keeps messages apart. To one that is free a listener of the same port whose own worker does not
+// come, to take waiting connections from. To any the listener whose queue is the waiting list of a port, and
+// the two ends of the socket by which it claims places (claims.h). No N-API, no policy.
 //
 // A connection is in the kernel's queue, or accepted by who is going to serve it: whoever ends in between,
 // none is in nobody's hands.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <initializer_list>
 
 #include "result.h"
 #include "unique_fd.h"
 
 namespace spillway::help {
 
+enum class Kind : std::uint32_t {
+  help = 0,         // with a listener
+  waiting_list = 1, // with its listener, and the ends of a socket of claims unless there is no limit
+};
+
 struct Order {
+  Kind kind;
   std::uint32_t port; // the master's number for it
-  std::uint32_t most; // connections to be taken at most
+  std::uint32_t most; // connections to be taken at most, of those who help
+  std::uint32_t spare = 0;
   std::uint64_t sent; // nanoseconds of CLOCK_MONOTONIC
 };
-static_assert(sizeof(Order) == 16, "the order is sent as it is");
+static_assert(sizeof(Order) == 24, "the order is sent as it is");
+
+constexpr std::size_t most_descriptors = 3;
 
 struct Pair {
   UniqueFd master;
@@ -31,12 +43,13 @@ struct Pair {
 Result<Pair> open();
 
 // Never waits: EAGAIN when the worker has not read what it was sent before, some twenty orders.
-Result<> send(int channel, const Order &order, int listener);
+Result<> send(int channel, const Order &order, std::initializer_list<int> descriptors);
 
 struct Received {
   bool any = false;
   Order order{};
-  UniqueFd listener; // invalid when there was no room for it in this process
+  // In the order in which they were sent; invalid where there was no room in this process.
+  std::array<UniqueFd, most_descriptors> descriptors;
 };
 
 // The next order, if there is any. The other end's close is an order that never comes: ECONNRESET.

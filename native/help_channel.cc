@@ -26,11 +26,13 @@ constexpr int most_orders = 8;
 struct HelpChannelState : LoopState<HelpChannelState> {
   uv_poll_t handle{};
   UniqueFd channel;
-  Napi::FunctionReference callback;
+  Napi::FunctionReference help;
+  Napi::FunctionReference wait;
 
   std::array<uv_handle_t *, 1> handles() { return {base(handle)}; }
   void release() {
-    callback.Reset();
+    help.Reset();
+    wait.Reset();
     channel.reset();
   }
 
@@ -42,25 +44,39 @@ struct HelpChannelState : LoopState<HelpChannelState> {
         close();
         return;
       }
-      auto &[any, order, listener] = received.value();
-      if (!any)
+      if (!received.value().any)
         return;
-      if (listener.valid() && monotonic_nanoseconds() - order.sent < too_late)
-        deliver(order, std::move(listener));
+      deliver(received.value());
     }
   }
 
-  void deliver(const help::Order &order, UniqueFd listener) {
+  void deliver(help::Received &received) {
+    auto &[any, order, descriptors] = received;
+    if (!descriptors[0].valid())
+      return;
+    if (order.kind == help::Kind::waiting_list)
+      call(wait, order.port, descriptors, 3, 0);
+    else if (monotonic_nanoseconds() - order.sent < too_late)
+      call(help, order.port, descriptors, 1, order.most);
+  }
+
+  // With the port, so many of the descriptors, and a number.
+  void call(Napi::FunctionReference &callback, std::uint32_t port,
+            std::array<UniqueFd, help::most_descriptors> &descriptors, std::size_t count,
+            std::uint32_t last) {
     Napi::Env environment(env);
     Napi::HandleScope scope(environment);
-    napi_value arguments[] = {Napi::Number::New(environment, order.port),
-                              Napi::Number::New(environment, listener.get()),
-                              Napi::Number::New(environment, order.most)};
-    napi_status status =
-        napi_make_callback(env, nullptr, environment.Global(), callback.Value(), 3, arguments, nullptr);
-    // An environment that ends runs no JavaScript any more: then nobody has taken it.
+    std::array<napi_value, help::most_descriptors + 2> arguments{};
+    arguments[0] = Napi::Number::New(environment, port);
+    for (std::size_t index = 0; index < count; index++)
+      arguments[1 + index] = Napi::Number::New(environment, descriptors[index].get());
+    arguments[1 + count] = Napi::Number::New(environment, last);
+    napi_status status = napi_make_callback(env, nullptr, environment.Global(), callback.Value(), count + 2,
+                                            arguments.data(), nullptr);
+    // An environment that ends runs no JavaScript any more: then nobody has taken them.
     if (status == napi_ok || environment.IsExceptionPending())
-      listener.release();
+      for (std::size_t index = 0; index < count; index++)
+        descriptors[index].release();
     end_callback(environment);
   }
 };
@@ -69,7 +85,7 @@ Napi::Function HelpChannel::define(Napi::Env env) {
   return DefineClass(env, "HelpChannel", {InstanceMethod<&HelpChannel::close>("close")});
 }
 
-// new HelpChannel(fd, callback): the descriptor is the object's if this succeeds.
+// new HelpChannel(fd, help, wait): the descriptor is the object's if this succeeds.
 HelpChannel::HelpChannel(const Napi::CallbackInfo &info) : Napi::ObjectWrap<HelpChannel>(info) {
   int fd = info[0].As<Napi::Number>().Int32Value();
   uv_loop_t *loop = nullptr;
@@ -81,7 +97,8 @@ HelpChannel::HelpChannel(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Help
     throw_failure(info.Env(), Failure{-result, "uv_poll_init", {}});
     return;
   }
-  state->callback = Napi::Persistent(info[1].As<Napi::Function>());
+  state->help = Napi::Persistent(info[1].As<Napi::Function>());
+  state->wait = Napi::Persistent(info[2].As<Napi::Function>());
   // It keeps no process alive.
   uv_unref(base(state->handle));
   auto bound = state->belong_to(info.Env(), state_);

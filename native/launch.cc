@@ -11,10 +11,14 @@
 //   none
 //   --groups N,N,...
 //   --die-with-parent PID  be killed when the parent, whose process id this is, has gone
+//   --lifeline N           be killed when the other end of this socket has been closed, by a process of its
+//   own that
+//                          watches it; closed here
 //   --own-group            lead a process group of its own, so that the master can end what it starts with it
 //   --report-fd N          write the reason here if the program cannot be run; closed when it runs
 //   --close-from N         close this descriptor and all above it
 //   --blocking             make accept() wait on the descriptors of LISTEN_FDS
+//   --cpus N,N,...         run on these processors
 //
 // Like the shells it ends with 127 when the program is not found and 126 when it cannot be executed, and with
 // 125 when one of its own steps fails.
@@ -22,8 +26,11 @@
 #include <getopt.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,6 +42,7 @@
 #include <string_view>
 #include <vector>
 
+#include "affinity.h"
 #include "process.h"
 
 namespace {
@@ -68,8 +76,10 @@ struct Options {
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
   std::vector<gid_t> groups;
+  std::vector<int> cpus;
   std::optional<pid_t> parent;
   std::optional<unsigned> close_from;
+  std::optional<int> lifeline;
   bool own_group = false;
   bool blocking = false;
   char **program = nullptr; // with its arguments, ended by a null pointer
@@ -84,11 +94,11 @@ template <typename T> T number(std::string_view text, const char *name) {
   return value;
 }
 
-std::vector<gid_t> numbers(std::string_view text, const char *option) {
-  std::vector<gid_t> list;
+template <typename T> std::vector<T> numbers(std::string_view text, const char *option) {
+  std::vector<T> list;
   while (!text.empty()) {
     auto comma = text.find(',');
-    list.push_back(number<gid_t>(text.substr(0, comma), option));
+    list.push_back(number<T>(text.substr(0, comma), option));
     text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
   }
   return list;
@@ -105,6 +115,8 @@ Options parse(int argc, char **argv) {
       {"report-fd", required_argument, nullptr, 'r'},
       {"close-from", required_argument, nullptr, 'c'},
       {"blocking", no_argument, nullptr, 'b'},
+      {"cpus", required_argument, nullptr, 'a'},
+      {"lifeline", required_argument, nullptr, 'l'},
       {nullptr, 0, nullptr, 0},
   };
   // clang-format on
@@ -123,7 +135,7 @@ Options parse(int argc, char **argv) {
       options.gid = number<gid_t>(optarg, name);
       break;
     case 's':
-      options.groups = numbers(optarg, name);
+      options.groups = numbers<gid_t>(optarg, name);
       break;
     case 'p':
       options.parent = number<pid_t>(optarg, name);
@@ -140,9 +152,16 @@ Options parse(int argc, char **argv) {
     case 'b':
       options.blocking = true;
       break;
+    case 'a':
+      options.cpus = numbers<int>(optarg, name);
+      break;
+    case 'l':
+      options.lifeline = number<int>(optarg, name);
+      break;
     default:
       give_up(kOwnFailure, "unknown option or missing value; options are: --uid, --gid, --groups, "
-                           "--die-with-parent, --own-group, --report-fd, --close-from, --blocking");
+                           "--die-with-parent, --own-group, --report-fd, --close-from, --blocking, "
+                           "--cpus, --lifeline");
     }
   }
   if (optind >= argc)
@@ -228,6 +247,57 @@ void announce_pid() {
     give_up_system("cannot set LISTEN_PID");
 }
 
+// In a process of its own: ends this one when nobody holds the other end any more. It is nobody's child that
+// this process could meet, and in no group that is ended with it: it ends when this one does.
+[[noreturn]] void watch_over(int process, int lifeline) {
+  setsid();
+  prctl(PR_SET_NAME, "spillway-life", 0, 0, 0);
+  // Nothing of the worker's may stay open here. The lowest numbers are for the two that are needed.
+  int kept[] = {fcntl(process, F_DUPFD, 1000), fcntl(lifeline, F_DUPFD, 1000)};
+  if (kept[0] < 0 || kept[1] < 0 || dup2(kept[0], 0) < 0 || dup2(kept[1], 1) < 0)
+    _exit(kOwnFailure);
+  syscall(SYS_close_range, 2, ~0U, 0);
+  pollfd watched[] = {{0, POLLIN, 0}, {1, 0, 0}};
+  while (poll(watched, 2, -1) < 0 && errno == EINTR)
+    ;
+  if (watched[0].revents == 0)
+    syscall(SYS_pidfd_send_signal, 0, SIGKILL, nullptr, 0);
+  _exit(0);
+}
+
+void hang_on(int lifeline) {
+  int process = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+  if (process < 0)
+    give_up_system("pidfd_open");
+  pid_t child = fork();
+  if (child < 0)
+    give_up_system("fork");
+  if (child == 0) {
+    // Whoever adopts it waits for it.
+    pid_t watcher = fork();
+    if (watcher == 0)
+      watch_over(process, lifeline);
+    _exit(watcher < 0 ? kOwnFailure : 0);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+    ;
+  if (status != 0)
+    give_up(kOwnFailure, "cannot start the process that watches the lifeline");
+  close(process);
+  close(lifeline);
+}
+
+// Those that have gone offline since the master looked are left out by the kernel. If all have, it runs
+// anywhere until the master has seen that.
+void run_on(const std::vector<int> &cpus) {
+  auto set = spillway::affinity::set_thread(0, cpus);
+  if (set.ok() || set.failure().error == EINVAL)
+    return;
+  errno = set.failure().error;
+  give_up_system("--cpus");
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -237,10 +307,15 @@ int main(int argc, char **argv) {
     lead_group();
   if (options.close_from)
     close_from(*options.close_from);
+  // Before the identity, which may take away the right to leave the processors of the master's own.
+  if (!options.cpus.empty())
+    run_on(options.cpus);
   change_identity(options);
   drop_capabilities();
   if (options.parent)
     die_with_parent(*options.parent);
+  if (options.lifeline)
+    hang_on(*options.lifeline);
   if (options.blocking)
     make_blocking();
   announce_pid();

@@ -5,7 +5,11 @@
 
 #include <sys/types.h>
 
+#include <string>
+#include <vector>
+
 #include "result.h"
+#include "unique_fd.h"
 
 namespace spillway::process {
 
@@ -22,5 +26,13 @@ Result<bool> die_with_parent(pid_t parent);
 // lock. Never waits. The kernel takes it back when the last copy of this descriptor is closed, which is at
 // the latest the end of this process, as long as the descriptor is close-on-exec.
 Result<bool> lock_file(int fd);
+
+// Becomes another program, under the same process id (execv(3)): returns only when that fails. The standard
+// streams stay open, and these descriptors.
+Failure become(const std::string &program, const std::vector<std::string> &arguments,
+               const std::vector<int> &kept);
+
+// An empty file in memory, close-on-exec (memfd_create(2)).
+Result<UniqueFd> create_memory(const std::string &name);
 
 } // namespace spillway::process

@@ -30,8 +30,9 @@ constexpr std::uint64_t slice_behind = 100'000'000;
 
 Rescuer::Port::~Port() { ring_buffer__free(orders); }
 
-Result<std::unique_ptr<Rescuer>> Rescuer::start() {
+Result<std::unique_ptr<Rescuer>> Rescuer::start(std::function<void(Notice)> tell) {
   std::unique_ptr<Rescuer> rescuer(new Rescuer);
+  rescuer->tell_ = std::move(tell);
   rescuer->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!rescuer->epoll_.valid())
     return Failure::last("epoll_create1");
@@ -197,6 +198,10 @@ void Rescuer::run() {
 // With the mutex held. What cannot be sent is left: the connections stay where they are, and are offered
 // again.
 void Rescuer::carry_out(const Port &port, const spillway_order &order) {
+  if (order.kind == SPILLWAY_ORDER_WANTED || order.kind == SPILLWAY_ORDER_EXPIRED) {
+    tell_({port.number, order.kind});
+    return;
+  }
   auto worker = workers_.find(order.slot);
   if (worker == workers_.end())
     return;
@@ -217,8 +222,9 @@ void Rescuer::help(const Port &port, const Worker &worker, const spillway_order 
   auto listener = port.listeners.find(order.from);
   if (listener == port.listeners.end() || !worker.channel.valid())
     return;
-  help::Order sent{port.number, std::min(order.waiting, most_at_a_time), monotonic_nanoseconds()};
-  if (help::send(worker.channel.get(), sent, listener->second.get()).ok())
+  help::Order sent{help::Kind::help, port.number, std::min(order.waiting, most_at_a_time), 0,
+                   monotonic_nanoseconds()};
+  if (help::send(worker.channel.get(), sent, {listener->second.get()}).ok())
     sent_[port.number]++;
 }
 

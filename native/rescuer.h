@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -26,7 +27,12 @@ namespace spillway {
 
 class Rescuer {
 public:
-  static Result<std::unique_ptr<Rescuer>> start();
+  // What is not for a worker, but for whoever decides: told from the thread, which must not be kept waiting.
+  struct Notice {
+    std::uint32_t port;
+    std::uint32_t kind; // SPILLWAY_ORDER_WANTED, SPILLWAY_ORDER_EXPIRED
+  };
+  static Result<std::unique_ptr<Rescuer>> start(std::function<void(Notice)> tell);
   // Ends the thread.
   ~Rescuer();
   Rescuer(const Rescuer &) = delete;
@@ -78,6 +84,7 @@ private:
   static void stand_back(Worker &worker);
   static void come_back(Worker &worker);
 
+  std::function<void(Notice)> tell_;
   UniqueFd epoll_;
   UniqueFd stop_;
   pthread_t thread_{};

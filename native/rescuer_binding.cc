@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "rescuer_binding.h"
 
+#include <array>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "arguments.h"
+#include "clock.h"
 #include "errors.h"
 #include "help.h"
+#include "loop_state.h"
 
 namespace spillway {
 namespace {
@@ -31,12 +38,88 @@ Napi::Function RescuerBinding::define(Napi::Env env) {
                      });
 }
 
+// What the thread has to tell, on its way into the event loop. It lives until the thread has ended.
+struct NoticeState : LoopState<NoticeState> {
+  uv_async_t async{};
+  Napi::FunctionReference callback;
+  std::mutex mutex;
+  std::map<std::uint32_t, std::set<std::uint32_t>> kinds; // by port
+
+  std::function<void()> ended; // ends the thread, which would use the handle
+
+  std::array<uv_handle_t *, 1> handles() { return {base(async)}; }
+  void release() { callback.Reset(); }
+
+  // The environment may end first.
+  void close() {
+    if (!closing && ended)
+      ended();
+    LoopState::close();
+  }
+
+  void note(Rescuer::Notice notice) {
+    {
+      std::lock_guard lock(mutex);
+      kinds[notice.port].insert(notice.kind);
+    }
+    uv_async_send(&async);
+  }
+
+  void deliver() {
+    std::map<std::uint32_t, std::set<std::uint32_t>> told;
+    {
+      std::lock_guard lock(mutex);
+      told.swap(kinds);
+    }
+    for (const auto &[port, all] : told)
+      for (std::uint32_t kind : all)
+        if (!closing)
+          call(port, kind);
+  }
+
+  void call(std::uint32_t port, std::uint32_t kind) {
+    Napi::Env environment(env);
+    Napi::HandleScope scope(environment);
+    napi_value arguments[] = {Napi::Number::New(environment, port), Napi::Number::New(environment, kind)};
+    napi_make_callback(env, nullptr, environment.Global(), callback.Value(), 2, arguments, nullptr);
+    end_callback(environment);
+  }
+};
+
+// new Rescuer(callback)
 RescuerBinding::RescuerBinding(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RescuerBinding>(info) {
-  auto started = Rescuer::start();
-  if (started.ok())
+  uv_loop_t *loop = nullptr;
+  napi_get_uv_event_loop(info.Env(), &loop);
+  auto *notices = new NoticeState;
+  int result = uv_async_init(loop, &notices->async,
+                             [](uv_async_t *handle) { static_cast<NoticeState *>(handle->data)->deliver(); });
+  if (result != 0) {
+    delete notices;
+    throw_failure(info.Env(), Failure{-result, "uv_async_init", {}});
+    return;
+  }
+  // It keeps no process alive.
+  uv_unref(base(notices->async));
+  notices->callback = Napi::Persistent(info[0].As<Napi::Function>());
+  auto bound = notices->belong_to(info.Env(), notices_);
+  if (!bound.ok()) {
+    throw_failure(info.Env(), bound.failure());
+    return;
+  }
+  auto started = Rescuer::start([notices](Rescuer::Notice notice) { notices->note(notice); });
+  if (started.ok()) {
     rescuer_ = std::move(started.value());
-  else
-    throw_failure(info.Env(), started.failure());
+    notices->ended = [this] { rescuer_.reset(); };
+    return;
+  }
+  notices_->close();
+  throw_failure(info.Env(), started.failure());
+}
+
+RescuerBinding::~RescuerBinding() {
+  rescuer_.reset();
+  if (notices_)
+    notices_->close();
 }
 
 bool RescuerBinding::open(Napi::Env env) const {
@@ -98,7 +181,17 @@ Napi::Value RescuerBinding::sent(const Napi::CallbackInfo &info) {
 
 Napi::Value RescuerBinding::close(const Napi::CallbackInfo &info) {
   rescuer_.reset();
+  if (notices_)
+    notices_->close();
   return info.Env().Undefined();
+}
+
+Napi::Value send_waiting_list(const Napi::CallbackInfo &info) {
+  help::Order order{help::Kind::waiting_list, word(info, 1), 0, 0, monotonic_nanoseconds()};
+  int listener = number(info, 2), sender = number(info, 3), receiver = number(info, 4);
+  auto sent = sender < 0 ? help::send(number(info, 0), order, {listener})
+                         : help::send(number(info, 0), order, {listener, sender, receiver});
+  return done(info.Env(), std::move(sent));
 }
 
 Napi::Value open_help_channel(const Napi::CallbackInfo &info) {

@@ -7,51 +7,15 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <cstdarg>
-#include <cstdio>
 #include <cstdlib>
-#include <mutex>
 
-#include "live.skel.h"
+#include "bpf_messages.h"
 #include "selector.skel.h"
 #include "selector_cast.skel.h"
 #include "socket.h"
 
 namespace spillway {
 namespace {
-
-// libbpf reports through one function for the whole process, while several threads may load at once: each
-// thread collects what concerns its own load.
-thread_local std::string *collected = nullptr;
-
-int collect(enum libbpf_print_level level, const char *format, va_list arguments) {
-  if (!collected || level == LIBBPF_DEBUG)
-    return 0;
-  char line[4096];
-  int length = std::vsnprintf(line, sizeof(line), format, arguments);
-  if (length > 0)
-    collected->append(line, std::min<std::size_t>(static_cast<std::size_t>(length), sizeof(line) - 1));
-  return length;
-}
-
-class CollectMessages {
-public:
-  CollectMessages() {
-    static std::once_flag once;
-    std::call_once(once, [] { libbpf_set_print(collect); });
-    collected = &text_;
-  }
-  ~CollectMessages() { collected = nullptr; }
-
-  // The end of a verifier log says what was wrong; its beginning may be a megabyte away.
-  std::string tail() const {
-    constexpr std::size_t most = 2000;
-    return text_.size() <= most ? text_ : text_.substr(text_.size() - most);
-  }
-
-private:
-  std::string text_;
-};
 
 template <typename Row> void sum_into(Row &total, const Row *per_cpu, int cpus) {
   static_assert(sizeof(Row) % sizeof(std::uint64_t) == 0, "counters are 64-bit words only");
@@ -143,15 +107,17 @@ Result<UniqueFd> Selector::open_hints(int map, std::uint32_t row) {
 void Selector::clear_hints(int map, std::uint32_t row) { bpf_map_delete_elem(map, &row); }
 
 Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
-  CollectMessages messages;
+  BpfMessages messages;
   std::unique_ptr<Selector> selector(new Selector(options.capacity));
   selector->skeleton_ = open_skeleton(options.read_by_cast);
   if (!selector->skeleton_)
     return Failure{errno, "bpf_object__open", messages.tail()};
   auto &maps = selector->skeleton_->maps;
-  for (bpf_map *map :
-       {maps.slots, maps.choices, maps.cpu_slots, maps.pulses, maps.live, maps.slot_counters, maps.readings})
+  for (bpf_map *map : {maps.slots, maps.choices, maps.cpu_slots, maps.pulses, maps.slot_counters})
     bpf_map__set_max_entries(map, options.capacity);
+  bpf_map__set_max_entries(maps.readings, options.capacity + 1);
+  for (bpf_map *map : {maps.admissions, maps.limits, maps.origins})
+    bpf_map__set_max_entries(map, selector->instances());
   bpf_map__set_max_entries(maps.sockets, options.capacity + SPILLWAY_EXTRA_SOCKETS);
   if (options.sockmap)
     bpf_map__set_type(maps.sockets, BPF_MAP_TYPE_SOCKMAP);
@@ -159,6 +125,19 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
   int error = options.hints < 0 ? 0 : bpf_map__reuse_fd(maps.hints, options.hints);
   if (error != 0)
     return Failure{-error, "bpf_map__reuse_fd hints", messages.tail()};
+  selector->adopted_ = options.parts;
+  bpf_map *map;
+  bpf_object__for_each_map(map, selector->skeleton_->obj) {
+    auto part = options.parts.find(bpf_map__name(map));
+    if (part == options.parts.end() || map == maps.hints)
+      continue;
+    std::uint32_t rows = bpf_map__max_entries(map);
+    error = bpf_map__reuse_fd(map, part->second);
+    if (error == 0 && bpf_map__max_entries(map) != rows)
+      error = -EINVAL;
+    if (error != 0)
+      return Failure{-error, "bpf_map__reuse_fd", bpf_map__name(map)};
+  }
   error = selector_bpf__load(selector->skeleton_);
   if (error != 0)
     return Failure{-error, "bpf_object__load", messages.tail()};
@@ -173,10 +152,7 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
 
 // Whoever else holds the listeners goes on with the program, which keeps the maps: nothing is taken out of
 // them here.
-Selector::~Selector() {
-  live_bpf__destroy(live_);
-  selector_bpf__destroy(skeleton_);
-}
+Selector::~Selector() { selector_bpf__destroy(skeleton_); }
 
 // The kernel frees a map some time after its last descriptor is closed, and until then its sockets belong to
 // it: they are taken out one by one, so that the next selector can have them at once.
@@ -188,6 +164,7 @@ void Selector::release_sockets() {
 Result<> Selector::set_config(spillway_config config) {
   std::uint32_t key = 0;
   config.capacity = capacity_;
+  config.waiting = waiting_;
   config.slots = std::min(config.slots, capacity_);
   int result =
       bpf_map__update_elem(skeleton_->maps.config, &key, sizeof(key), &config, sizeof(config), BPF_ANY);
@@ -229,9 +206,21 @@ Result<> Selector::put_socket(std::uint32_t key, int fd) {
   std::uint64_t value = static_cast<std::uint64_t>(fd);
   int result =
       bpf_map__update_elem(skeleton_->maps.sockets, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
+  // It may be there already, since the selector before this one.
+  if (result == -EBUSY && is_at(key, fd))
+    return Done{};
   if (result != 0)
     return map_failure(result, "bpf(MAP_UPDATE_ELEM sockets)");
   return Done{};
+}
+
+// The kernel tells the cookie of what is in there.
+bool Selector::is_at(std::uint32_t key, int fd) const {
+  auto cookie = socket::cookie(fd);
+  std::uint64_t there = 0;
+  return cookie.ok() &&
+         bpf_map__lookup_elem(skeleton_->maps.sockets, &key, sizeof(key), &there, sizeof(there), 0) == 0 &&
+         there == cookie.value();
 }
 
 Result<> Selector::set_slot(std::uint32_t slot, int fd, spillway_slot row) {
@@ -250,7 +239,7 @@ Result<> Selector::set_slot(std::uint32_t slot, int fd, spillway_slot row) {
   int result = bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &row, sizeof(row), BPF_ANY);
   if (result != 0)
     return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
-  return live_ ? tag(slot, fd) : Result<>(Done{});
+  return live_ && row.instance ? tag(fd, row.instance) : Result<>(Done{});
 }
 
 Result<> Selector::update_slot(std::uint32_t slot, spillway_slot row) {
@@ -332,41 +321,107 @@ Result<> Selector::set_buckets(const spillway_buckets &buckets) {
   return Done{};
 }
 
-Result<> Selector::count_live(const std::vector<int> &listeners) {
+Result<> Selector::count_live() {
   if (live_)
     return Done{};
-  CollectMessages messages;
-  live_bpf *live = live_bpf__open();
-  if (!live)
-    return Failure{errno, "bpf_object__open live", messages.tail()};
-  int error = bpf_map__reuse_fd(live->maps.live, bpf_map__fd(skeleton_->maps.live));
-  if (error == 0)
-    error = live_bpf__load(live);
-  if (error == 0)
-    error = live_bpf__attach(live);
-  if (error != 0) {
-    live_bpf__destroy(live);
-    return Failure{-error, "bpf_object__load live", messages.tail()};
-  }
-  live_ = live;
-  for (std::uint32_t slot = 0; slot < listeners.size(); slot++) {
-    auto tagged = listeners[slot] < 0 ? Result<>(Done{}) : tag(slot, listeners[slot]);
-    if (!tagged.ok()) {
-      // The next attempt shall find none that is not counted.
-      live_ = nullptr;
-      live_bpf__destroy(live);
-      return tagged;
-    }
-  }
+  auto &maps = skeleton_->maps;
+  auto tags = adopted_.find("tags");
+  auto live = Live::load({bpf_map__fd(maps.config), bpf_map__fd(maps.admissions), bpf_map__fd(maps.owners),
+                          tags == adopted_.end() ? -1 : tags->second});
+  if (!live.ok())
+    return live.failure();
+  live_ = std::move(live.value());
   return Done{};
 }
 
-Result<> Selector::tag(std::uint32_t slot, int fd) {
-  spillway_tag value{slot, 0};
-  int result = bpf_map__update_elem(live_->maps.tags, &fd, sizeof(fd), &value, sizeof(value), BPF_ANY);
+Result<> Selector::tag(int fd, std::uint32_t instance) {
+  if (!live_)
+    return Failure{EINVAL, "tag", "connections are not counted"};
+  auto cookie = socket::cookie(fd);
+  if (!cookie.ok())
+    return cookie.failure();
+  std::uint64_t key = cookie.value();
+  int result =
+      bpf_map__update_elem(skeleton_->maps.origins, &key, sizeof(key), &instance, sizeof(instance), BPF_ANY);
   if (result != 0)
-    return map_failure(result, "bpf(MAP_UPDATE_ELEM tags)");
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM origins)");
+  return live_->tag(fd, instance);
+}
+
+void Selector::untag(int fd) {
+  auto cookie = socket::cookie(fd);
+  if (!cookie.ok())
+    return;
+  std::uint64_t key = cookie.value();
+  bpf_map__delete_elem(skeleton_->maps.origins, &key, sizeof(key), 0);
+}
+
+Result<> Selector::clear_admission(std::uint32_t instance, std::uint32_t limit) {
+  spillway_admission nothing{};
+  int result = bpf_map__update_elem(skeleton_->maps.admissions, &instance, sizeof(instance), &nothing,
+                                    sizeof(nothing), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM admissions)");
+  return set_limit(instance, limit);
+}
+
+Result<> Selector::set_limit(std::uint32_t instance, std::uint32_t limit) {
+  int result = bpf_map__update_elem(skeleton_->maps.limits, &instance, sizeof(instance), &limit,
+                                    sizeof(limit), BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM limits)");
   return Done{};
+}
+
+Result<Selector::Admission> Selector::admission(std::uint32_t instance) const {
+  spillway_admission row{};
+  int result =
+      bpf_map__lookup_elem(skeleton_->maps.admissions, &instance, sizeof(instance), &row, sizeof(row), 0);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_LOOKUP_ELEM admissions)");
+  return Admission{static_cast<std::uint32_t>(row.counts >> SPILLWAY_ADMISSION_OPEN_SHIFT),
+                   static_cast<std::uint32_t>(row.counts)};
+}
+
+Result<Selector::Claims> Selector::open_claims(std::uint32_t instance) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+    return Failure::last("socketpair");
+  Claims claims{UniqueFd(pair[0]), UniqueFd(pair[1])};
+  auto cookie = socket::cookie(pair[1]);
+  if (!cookie.ok())
+    return cookie.failure();
+  int program = bpf_program__fd(skeleton_->progs.claim);
+  if (::setsockopt(pair[1], SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) != 0)
+    return Failure::last("setsockopt(SO_ATTACH_BPF)");
+  // The worker that holds it shall not put another one in its place.
+  int locked = 1;
+  if (::setsockopt(pair[1], SOL_SOCKET, SO_LOCK_FILTER, &locked, sizeof(locked)) != 0)
+    return Failure::last("setsockopt(SO_LOCK_FILTER)");
+  std::uint64_t key = cookie.value();
+  int result = bpf_map__update_elem(skeleton_->maps.claimants, &key, sizeof(key), &instance, sizeof(instance),
+                                    BPF_ANY);
+  if (result != 0)
+    return map_failure(result, "bpf(MAP_UPDATE_ELEM claimants)");
+  claims.key = key;
+  return claims;
+}
+
+void Selector::end_claims(std::uint64_t key) {
+  bpf_map__delete_elem(skeleton_->maps.claimants, &key, sizeof(key), 0);
+}
+
+std::vector<std::pair<std::string, int>> Selector::parts() const {
+  std::vector<std::pair<std::string, int>> parts;
+  bpf_map *map;
+  bpf_object__for_each_map(map, skeleton_->obj) {
+    if (!bpf_map__is_internal(map) && map != skeleton_->maps.hints)
+      parts.emplace_back(bpf_map__name(map), bpf_map__fd(map));
+  }
+  if (live_)
+    for (const auto &part : live_->parts())
+      parts.push_back(part);
+  return parts;
 }
 
 int Selector::orders() const { return bpf_map__fd(skeleton_->maps.orders); }
@@ -379,6 +434,19 @@ Result<> Selector::discard_everything(int fd) {
 }
 
 Result<> Selector::set_sink(int fd) { return put_socket(capacity_ + SPILLWAY_SINK, fd); }
+
+Result<> Selector::set_waiting(int fd) {
+  auto address = address_of(fd);
+  if (!address.ok())
+    return address.failure();
+  auto put = put_socket(capacity_ + SPILLWAY_WAITING, fd);
+  if (!put.ok())
+    return put;
+  waiting_ = address.value();
+  return live_ ? tag(fd, SPILLWAY_ADMISSION_WAITING) : Result<>(Done{});
+}
+
+void Selector::clear_waiting() { waiting_ = 0; }
 
 Result<> Selector::attach(int fd) {
   int program = bpf_program__fd(skeleton_->progs.selector);
@@ -423,9 +491,10 @@ Result<std::vector<spillway_reading>> Selector::readings(std::uint32_t slots) co
   if (result != 0)
     return map_failure(result, "bpf(PROG_TEST_RUN inspect)");
   int map = bpf_map__fd(skeleton_->maps.readings);
-  std::vector<spillway_reading> rows(std::min(slots, capacity_));
-  for (std::uint32_t slot = 0; slot < rows.size(); slot++) {
-    result = bpf_map_lookup_elem(map, &slot, &rows[slot]);
+  std::vector<spillway_reading> rows(std::min(slots, capacity_) + 1);
+  for (std::uint32_t row = 0; row < rows.size(); row++) {
+    std::uint32_t key = row + 1 < rows.size() ? row : capacity_;
+    result = bpf_map_lookup_elem(map, &key, &rows[row]);
     if (result != 0)
       return map_failure(result, "bpf(MAP_LOOKUP_ELEM readings)");
   }

@@ -5,14 +5,17 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "bpf/layout.h"
+#include "live.h"
 #include "result.h"
 #include "unique_fd.h"
 
-struct live_bpf;
 struct selector_bpf;
 
 namespace spillway {
@@ -25,6 +28,9 @@ public:
     bool read_by_cast = true;                    // false: the fallback for kernels before 6.2
     bool explain = false;                        // for explain()
     int hints = -1; // a map made by create_hints(), which the kernel then reads; stays the caller's
+    // What another selector has left (parts()), by name: this one goes on with it. EINVAL when it is not of
+    // the same layout.
+    std::map<std::string, int> parts;
   };
 
   struct RunTime {
@@ -74,10 +80,39 @@ public:
   // listens.
   Result<> discard_everything(int fd);
   Result<> set_sink(int fd);
+  // The listener whose queue is the waiting list; in force with the next set_config(), as is its end.
+  Result<> set_waiting(int fd);
+  void clear_waiting();
 
-  // From now on live connections are counted, of these listeners by slot (negative: none) and of those that
-  // come into a slot later; those that are open already are not. Called again it does nothing.
-  Result<> count_live(const std::vector<int> &listeners);
+  // Rows there are for instances of workers, the first of which is the waiting list's (bpf/layout.h).
+  std::uint32_t instances() const { return capacity_ * SPILLWAY_ADMISSIONS_PER_SLOT + 1; }
+  // From now on connections are counted that come to listeners whose slot has an instance when they are put
+  // into it, or that are tagged; those that are open already are not. Called again it does nothing.
+  Result<> count_live();
+  // What comes to this listener from now on is that instance's. untag() is for one that is about to be
+  // closed.
+  Result<> tag(int fd, std::uint32_t instance);
+  void untag(int fd);
+  // Somebody else's from now on, with that limit; 0 for none.
+  Result<> clear_admission(std::uint32_t instance, std::uint32_t limit);
+  Result<> set_limit(std::uint32_t instance, std::uint32_t limit);
+  struct Admission {
+    std::uint32_t open;     // connections
+    std::uint32_t promised; // places of connections to come
+  };
+  Result<Admission> admission(std::uint32_t instance) const;
+  // The two ends of a socket of claims (SPILLWAY_CLAIM in bpf/layout.h), both for the worker of that
+  // instance. They do not wait, and are close-on-exec.
+  struct Claims {
+    UniqueFd sender, receiver;
+    std::uint64_t key = 0; // for end_claims(), when the worker is gone
+  };
+  Result<Claims> open_claims(std::uint32_t instance);
+  void end_claims(std::uint64_t key);
+
+  // What has to be kept for another selector to go on with: maps, and what counts connections. The
+  // descriptors stay this one's.
+  std::vector<std::pair<std::string, int>> parts() const;
 
   // The ring of struct spillway_rescue; it stays the selector's.
   int orders() const;
@@ -87,6 +122,7 @@ public:
 
   Result<spillway_counters> counters() const;
   Result<std::vector<spillway_slot_counters>> slot_counters(std::uint32_t slots) const;
+  // Of so many slots, and one more of the waiting list.
   Result<std::vector<spillway_reading>> readings(std::uint32_t slots) const;
   // What would be chosen at this moment, of such a connection. Needs Options::explain.
   Result<spillway_explained> explain(spillway_request request) const;
@@ -96,11 +132,13 @@ private:
   explicit Selector(std::uint32_t capacity) : capacity_(capacity) {}
   Result<std::uint64_t> address_of(int fd) const;
   Result<> put_socket(std::uint32_t key, int fd);
-  Result<> tag(std::uint32_t slot, int fd);
+  bool is_at(std::uint32_t key, int fd) const;
 
   std::uint32_t capacity_;
   selector_bpf *skeleton_ = nullptr;
-  live_bpf *live_ = nullptr; // while live connections are counted
+  std::unique_ptr<Live> live_;         // while open connections are counted
+  std::map<std::string, int> adopted_; // parts of live_, until it is loaded
+  std::uint64_t waiting_ = 0;          // address of the struct sock
 };
 
 } // namespace spillway

@@ -31,6 +31,7 @@ spillway_slot slot_row(const Napi::Object &object) {
   row.flags = field(object, "flags");
   row.address = field(object, "address");
   row.hints = field(object, "hints");
+  row.instance = field(object, "instance");
   return row;
 }
 
@@ -61,6 +62,17 @@ Napi::Function SelectorBinding::define(Napi::Env env) {
                          InstanceMethod<&SelectorBinding::set_cpus>("setCpus"),
                          InstanceMethod<&SelectorBinding::set_buckets>("setBuckets"),
                          InstanceMethod<&SelectorBinding::count_live>("countLive"),
+                         InstanceMethod<&SelectorBinding::tag>("tag"),
+                         InstanceMethod<&SelectorBinding::untag>("untag"),
+                         InstanceAccessor<&SelectorBinding::get_instances>("instances"),
+                         InstanceMethod<&SelectorBinding::clear_admission>("clearAdmission"),
+                         InstanceMethod<&SelectorBinding::set_limit>("setLimit"),
+                         InstanceMethod<&SelectorBinding::admission>("admission"),
+                         InstanceMethod<&SelectorBinding::open_claims>("openClaims"),
+                         InstanceMethod<&SelectorBinding::end_claims>("endClaims"),
+                         InstanceMethod<&SelectorBinding::set_waiting>("setWaiting"),
+                         InstanceMethod<&SelectorBinding::clear_waiting>("clearWaiting"),
+                         InstanceMethod<&SelectorBinding::parts>("parts"),
                          InstanceAccessor<&SelectorBinding::get_orders>("orders"),
                          InstanceMethod<&SelectorBinding::discard_everything>("discardEverything"),
                          InstanceMethod<&SelectorBinding::set_sink>("setSink"),
@@ -82,6 +94,12 @@ SelectorBinding::SelectorBinding(const Napi::CallbackInfo &info) : Napi::ObjectW
   options.read_by_cast = object.Get("readByCast").ToBoolean();
   options.explain = object.Get("explain").ToBoolean();
   options.hints = object.Get("hints").As<Napi::Number>().Int32Value();
+  auto parts = object.Get("parts").As<Napi::Object>();
+  auto names = parts.GetPropertyNames();
+  for (std::uint32_t index = 0; index < names.Length(); index++) {
+    std::string name = Napi::Value(names[index]).As<Napi::String>().Utf8Value();
+    options.parts[name] = parts.Get(name).As<Napi::Number>().Int32Value();
+  }
   auto loaded = Selector::load(options);
   if (!loaded.ok()) {
     throw_failure(info.Env(), loaded.failure());
@@ -110,6 +128,11 @@ Napi::Value SelectorBinding::set_config(const Napi::CallbackInfo &info) {
   config.rescue = field(object, "rescue");
   config.tick = field(object, "tick");
   config.fresh = field(object, "fresh");
+  config.reserve = field(object, "reserve");
+  config.exclusive = field(object, "exclusive");
+  config.waiting_limit = field(object, "waitingLimit");
+  config.patience = field(object, "patience");
+  config.track = field(object, "track");
   return done(info.Env(), selector_->set_config(config));
 }
 
@@ -174,13 +197,101 @@ Napi::Value SelectorBinding::set_buckets(const Napi::CallbackInfo &info) {
   return done(info.Env(), selector_->set_buckets(*buckets));
 }
 
-// An Int32Array with the descriptor of each slot's listener, -1 where there is none.
 Napi::Value SelectorBinding::count_live(const Napi::CallbackInfo &info) {
   if (!open(info.Env()))
     return info.Env().Undefined();
-  auto given = info[0].As<Napi::Int32Array>();
-  std::vector<int> listeners(given.Data(), given.Data() + given.ElementLength());
-  return done(info.Env(), selector_->count_live(listeners));
+  return done(info.Env(), selector_->count_live());
+}
+
+// tag(socket, instance)
+Napi::Value SelectorBinding::tag(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->tag(socket_fd(info, 0), word(info, 1)));
+}
+
+// untag(socket)
+Napi::Value SelectorBinding::untag(const Napi::CallbackInfo &info) {
+  if (selector_)
+    selector_->untag(socket_fd(info, 0));
+  return info.Env().Undefined();
+}
+
+Napi::Value SelectorBinding::get_instances(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), selector_ ? selector_->instances() : 0);
+}
+
+// clearAdmission(instance, limit)
+Napi::Value SelectorBinding::clear_admission(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->clear_admission(word(info, 0), word(info, 1)));
+}
+
+// setLimit(instance, limit)
+Napi::Value SelectorBinding::set_limit(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->set_limit(word(info, 0), word(info, 1)));
+}
+
+// admission(instance)
+Napi::Value SelectorBinding::admission(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result = selector_->admission(word(info, 0));
+  if (!result.ok()) {
+    throw_failure(info.Env(), result.failure());
+    return info.Env().Undefined();
+  }
+  auto object = Napi::Object::New(info.Env());
+  object.Set("open", result.value().open);
+  object.Set("promised", result.value().promised);
+  return object;
+}
+
+// openClaims(instance): both descriptors are the caller's. The key is exact as a double is: a cookie counts
+// sockets.
+Napi::Value SelectorBinding::open_claims(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  auto result = selector_->open_claims(word(info, 0));
+  if (!result.ok()) {
+    throw_failure(info.Env(), result.failure());
+    return info.Env().Undefined();
+  }
+  auto object = Napi::Object::New(info.Env());
+  object.Set("sender", result.value().sender.release());
+  object.Set("receiver", result.value().receiver.release());
+  object.Set("key", static_cast<double>(result.value().key));
+  return object;
+}
+
+Napi::Value SelectorBinding::end_claims(const Napi::CallbackInfo &info) {
+  if (selector_)
+    selector_->end_claims(static_cast<std::uint64_t>(info[0].As<Napi::Number>().DoubleValue()));
+  return info.Env().Undefined();
+}
+
+Napi::Value SelectorBinding::set_waiting(const Napi::CallbackInfo &info) {
+  if (!open(info.Env()))
+    return info.Env().Undefined();
+  return done(info.Env(), selector_->set_waiting(socket_fd(info, 0)));
+}
+
+Napi::Value SelectorBinding::clear_waiting(const Napi::CallbackInfo &info) {
+  if (selector_)
+    selector_->clear_waiting();
+  return info.Env().Undefined();
+}
+
+// parts(): descriptors by name, which stay the selector's.
+Napi::Value SelectorBinding::parts(const Napi::CallbackInfo &info) {
+  auto object = Napi::Object::New(info.Env());
+  if (selector_)
+    for (const auto &[name, fd] : selector_->parts())
+      object.Set(name, fd);
+  return object;
 }
 
 Napi::Value SelectorBinding::get_orders(const Napi::CallbackInfo &info) {
@@ -333,6 +444,7 @@ Napi::Object layout(Napi::Env env) {
   NUMBER(SPILLWAY_BUCKETS);
   NUMBER(SPILLWAY_OVERFLOW_DROP);
   NUMBER(SPILLWAY_OVERFLOW_RESET);
+  NUMBER(SPILLWAY_OVERFLOW_WAIT);
   NUMBER(SPILLWAY_KIND_SYN);
   NUMBER(SPILLWAY_KIND_COOKIE_ACK);
   NUMBER(SPILLWAY_KIND_MIGRATION);
@@ -343,6 +455,7 @@ Napi::Object layout(Napi::Env env) {
   NUMBER(SPILLWAY_OUTCOME_DROPPED);
   NUMBER(SPILLWAY_OUTCOME_RESET);
   NUMBER(SPILLWAY_OUTCOME_FAILED);
+  NUMBER(SPILLWAY_OUTCOME_WAITING);
   NUMBER(SPILLWAY_OUTCOMES);
   NUMBER(SPILLWAY_SLOT_ENABLED);
   NUMBER(SPILLWAY_SLOT_HELPS);
@@ -363,8 +476,10 @@ Napi::Object layout(Napi::Env env) {
   OFFSET(spillway_reading, standing);
   OFFSET(spillway_reading, readiness);
   OFFSET(spillway_reading, load);
-  OFFSET(spillway_reading, live);
+  OFFSET(spillway_reading, open);
+  OFFSET(spillway_reading, promised);
   NUMBER(SPILLWAY_ABSENT);
+  NUMBER(SPILLWAY_LIMITED);
   NUMBER(SPILLWAY_DISABLED);
   NUMBER(SPILLWAY_FULL);
   NUMBER(SPILLWAY_ROOM);

@@ -30,6 +30,17 @@ private:
   Napi::Value set_sink(const Napi::CallbackInfo &info);
   Napi::Value attach(const Napi::CallbackInfo &info);
   Napi::Value count_live(const Napi::CallbackInfo &info);
+  Napi::Value tag(const Napi::CallbackInfo &info);
+  Napi::Value untag(const Napi::CallbackInfo &info);
+  Napi::Value get_instances(const Napi::CallbackInfo &info);
+  Napi::Value clear_admission(const Napi::CallbackInfo &info);
+  Napi::Value set_limit(const Napi::CallbackInfo &info);
+  Napi::Value admission(const Napi::CallbackInfo &info);
+  Napi::Value open_claims(const Napi::CallbackInfo &info);
+  Napi::Value end_claims(const Napi::CallbackInfo &info);
+  Napi::Value set_waiting(const Napi::CallbackInfo &info);
+  Napi::Value clear_waiting(const Napi::CallbackInfo &info);
+  Napi::Value parts(const Napi::CallbackInfo &info);
   Napi::Value get_orders(const Napi::CallbackInfo &info);
   Napi::Value counters(const Napi::CallbackInfo &info);
   Napi::Value slot_counters(const Napi::CallbackInfo &info);

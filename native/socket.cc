@@ -186,6 +186,19 @@ Result<AcceptQueue> accept_queue(int fd) {
   return AcceptQueue{true, info.tcpi_unacked, info.tcpi_sacked};
 }
 
+Result<std::uint32_t> idle_since(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof(info);
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+    return Failure::last("getsockopt(TCP_INFO)");
+  return info.tcpi_last_data_sent;
+}
+
+void reset(UniqueFd fd) {
+  linger at_once{1, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 Result<std::uint32_t> drops(int fd) {
   std::uint32_t values[SK_MEMINFO_VARS] = {};
   socklen_t length = sizeof(values);

@@ -79,6 +79,12 @@ Result<> set_signature_key(int fd, const Endpoint &peers, int prefix_length,
 // that was seen.
 Result<UniqueFd> accept(int fd);
 
+// Milliseconds since data was sent on a connection or, before that, since its handshake (TCP_INFO,
+// tcpi_last_data_sent).
+Result<std::uint32_t> idle_since(int fd);
+// Closes a connection by an RST (SO_LINGER in socket(7)).
+void reset(UniqueFd fd);
+
 // SO_ATTACH_REUSEPORT_CBPF for the whole group of `fd`; replaces whatever program it had. Needs no privilege.
 Result<> attach_classic(int fd, std::vector<sock_filter> &program);
 // Takes any program off the group of `fd`. A group without one is left as it is.

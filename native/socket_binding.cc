@@ -165,6 +165,19 @@ Napi::Value SocketBinding::close(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
+Napi::Value idle_since(const Napi::CallbackInfo &info) {
+  auto milliseconds = socket::idle_since(number(info, 0));
+  if (milliseconds.ok())
+    return Napi::Number::New(info.Env(), milliseconds.value());
+  throw_failure(info.Env(), milliseconds.failure());
+  return info.Env().Undefined();
+}
+
+Napi::Value reset(const Napi::CallbackInfo &info) {
+  socket::reset(UniqueFd(number(info, 0)));
+  return info.Env().Undefined();
+}
+
 Napi::Value socket_kind(const Napi::CallbackInfo &info) {
   SocketKind kind = socket::kind(number(info, 0));
   auto object = Napi::Object::New(info.Env());

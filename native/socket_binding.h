@@ -41,6 +41,10 @@ private:
 };
 
 // What kind of socket a descriptor is; asked of descriptors that are not (yet) ours.
+// idleSince(fd)
+Napi::Value idle_since(const Napi::CallbackInfo &info);
+// reset(fd)
+Napi::Value reset(const Napi::CallbackInfo &info);
 Napi::Value socket_kind(const Napi::CallbackInfo &info);
 // The numbers of levels and options for setInt() and its kin; they differ between architectures.
 Napi::Object socket_constants(Napi::Env env);

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "clock.h"
+#include "rights.h"
 
 namespace spillway::unix_socket {
 namespace {
@@ -18,9 +19,6 @@ namespace {
 // Milliseconds notify() waits for room in the receiver's queue, which is short (net.unix.max_dgram_qlen) and
 // which a service manager shares among all its services: a moment's patience there is no hang of ours.
 constexpr std::int64_t notify_patience = 1000;
-
-// The most descriptors one message can carry: SCM_MAX_FD in include/net/scm.h.
-constexpr std::size_t most_descriptors = 253;
 
 constexpr std::size_t read_size = 16384;
 
@@ -157,26 +155,9 @@ Result<> send_all(int fd, const void *message, std::size_t size, const Deadline 
   return Done{};
 }
 
-// Takes every descriptor that came with a message, so that none can be left open.
-void keep_first(const msghdr &message, UniqueFd &kept) {
-  auto *header = const_cast<msghdr *>(&message);
-  for (cmsghdr *part = CMSG_FIRSTHDR(header); part; part = CMSG_NXTHDR(header, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-      continue;
-    std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t index = 0; index < count; index++) {
-      int number;
-      std::memcpy(&number, CMSG_DATA(part) + index * sizeof(int), sizeof(int));
-      UniqueFd fd(number);
-      if (!kept.valid())
-        kept = std::move(fd);
-    }
-  }
-}
-
 // Adds what has come to the reply; 0 when the other end has closed.
 Result<std::size_t> receive(int fd, Reply &reply, const Deadline &deadline) {
-  alignas(cmsghdr) char control[CMSG_SPACE(most_descriptors * sizeof(int))];
+  alignas(cmsghdr) char control[CMSG_SPACE(rights::most * sizeof(int))];
   std::size_t before = reply.bytes.size();
   reply.bytes.resize(before + read_size);
   iovec place{reply.bytes.data() + before, read_size};
@@ -189,7 +170,9 @@ Result<std::size_t> receive(int fd, Reply &reply, const Deadline &deadline) {
     ssize_t got = ::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got >= 0) {
       reply.bytes.resize(before + static_cast<std::size_t>(got));
-      keep_first(message, reply.fd);
+      auto taken = rights::take(message);
+      if (!reply.fd.valid() && !taken.empty())
+        reply.fd = std::move(taken.front());
       // There is room for all that can come: what is missing is what this process may not open
       // (net/core/scm.c, scm_detach_fds).
       if (message.msg_flags & MSG_CTRUNC)
@@ -219,8 +202,9 @@ Result<Credentials> peer_credentials(int fd) {
   return Credentials{who.pid, who.uid, who.gid};
 }
 
-Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int descriptor) {
-  if (size == 0)
+Result<> send_with_descriptors(int fd, const void *message, std::size_t size, const int *descriptors,
+                               std::size_t count) {
+  if (size == 0 || count > most_descriptors)
     return Failure{EINVAL, "sendmsg", {}};
   if (size > longest_message)
     return Failure{EMSGSIZE, "sendmsg", {}};
@@ -228,15 +212,10 @@ Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (descriptor >= 0) {
+  alignas(cmsghdr) char control[CMSG_SPACE(most_descriptors * sizeof(int))] = {};
+  if (count > 0) {
     header.msg_control = control;
-    header.msg_controllen = sizeof(control);
-    cmsghdr *rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(int));
+    rights::put(header, descriptors, count);
   }
   ssize_t sent;
   do
@@ -276,24 +255,34 @@ Result<Reply> exchange(const std::string &path, const void *request, std::size_t
   }
 }
 
-Result<> notify(const std::string &path, const std::string &text) {
-  auto address = address_of(path, "sendto");
+Result<> notify(const std::string &path, const std::string &text, int descriptor) {
+  auto address = address_of(path, "sendmsg");
   if (!address.ok())
     return address.failure();
   UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd.valid())
     return Failure::last("socket");
-  const auto &[raw, length] = address.value();
+  auto &[raw, length] = address.value();
+  iovec part{const_cast<char *>(text.data()), text.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_name = &raw;
+  message.msg_namelen = length;
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (descriptor >= 0) {
+    message.msg_control = control;
+    rights::put(message, &descriptor, 1);
+  }
   Deadline deadline(notify_patience);
   do {
     auto limited = limit_sending(fd.get(), deadline.left());
     if (!limited.ok())
       return limited.failure();
-    if (::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr *>(&raw),
-                 length) >= 0)
+    if (::sendmsg(fd.get(), &message, MSG_NOSIGNAL) >= 0)
       return Done{};
   } while (errno == EINTR && deadline.left() > 0);
-  return Failure{errno, "sendto", path};
+  return Failure{errno, "sendmsg", path};
 }
 
 } // namespace spillway::unix_socket

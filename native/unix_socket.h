@@ -30,7 +30,7 @@ struct Reply {
   UniqueFd fd; // close-on-exec; invalid when none came with the reply
 };
 
-// Bytes that send_with_descriptor() takes at most: fits into every default send buffer
+// Bytes that send_with_descriptors() takes at most: fits into every default send buffer
 // (net.core.wmem_default).
 constexpr std::size_t longest_message = 65536;
 // No process: exchange() speaks to whoever answers.
@@ -42,11 +42,15 @@ constexpr std::size_t longest_reply = 1048576;
 // Who called connect(), or listen(), at the other end, as of that time (SO_PEERCRED).
 Result<Credentials> peer_credentials(int fd);
 
-// Sends the message as a whole on a connected stream socket, with a copy of `descriptor` unless that is
-// negative. Never waits: EAGAIN when the other end does not read. Where that is found out in the middle of a
-// message, with `detail`, the connection can be used no more. EMSGSIZE for a message that is too long; EINVAL
-// for an empty one, with which no descriptor can travel.
-Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int descriptor);
+// Descriptors that go with a message at most.
+constexpr std::size_t most_descriptors = 3;
+
+// Sends the message as a whole on a connected stream socket, with copies of so many descriptors. Never waits:
+// EAGAIN when the other end does not read. Where that is found out in the middle of a message, with `detail`,
+// the connection can be used no more. EMSGSIZE for a message that is too long; EINVAL for an empty one, with
+// which no descriptor can travel.
+Result<> send_with_descriptors(int fd, const void *message, std::size_t size, const int *descriptors,
+                               std::size_t count);
 
 // Connects, sends, ends its own sending side, and takes what comes until the other end closes, together in at
 // most `timeout` milliseconds: ETIMEDOUT. Of the descriptors that come the first is kept and the others are
@@ -58,7 +62,8 @@ Result<> send_with_descriptor(int fd, const void *message, std::size_t size, int
 Result<Reply> exchange(const std::string &path, const void *request, std::size_t size, std::int64_t timeout,
                        pid_t peer = anybody);
 
-// Sends one datagram. Waits a second at most for a receiver whose queue is full: EAGAIN.
-Result<> notify(const std::string &path, const std::string &text);
+// Sends one datagram, with a copy of `descriptor` unless that is negative. Waits a second at most for a
+// receiver whose queue is full: EAGAIN.
+Result<> notify(const std::string &path, const std::string &text, int descriptor = -1);
 
 } // namespace spillway::unix_socket

@@ -23,8 +23,10 @@ Napi::Value peer_credentials(const Napi::CallbackInfo &info) {
 
 Napi::Value send_with_descriptor(const Napi::CallbackInfo &info) {
   auto message = info[1].As<Napi::Uint8Array>();
-  return done(info.Env(), unix_socket::send_with_descriptor(number(info, 0), message.Data(),
-                                                            message.ByteLength(), number(info, 2)));
+  int descriptor = number(info, 2);
+  return done(info.Env(),
+              unix_socket::send_with_descriptors(number(info, 0), message.Data(), message.ByteLength(),
+                                                 &descriptor, descriptor < 0 ? 0 : 1));
 }
 
 Napi::Value exchange(const Napi::CallbackInfo &info) {
@@ -45,7 +47,8 @@ Napi::Value exchange(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value notify(const Napi::CallbackInfo &info) {
-  return done(info.Env(), unix_socket::notify(text(info, 0), text(info, 1)));
+  int descriptor = info[2].IsUndefined() ? -1 : number(info, 2);
+  return done(info.Env(), unix_socket::notify(text(info, 0), text(info, 1), descriptor));
 }
 
 } // namespace spillway

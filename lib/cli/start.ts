@@ -11,6 +11,7 @@ import { Signals } from './start/signals.js';
 interface Given extends Record<string, unknown> {
   config?: string;
   envName?: string;
+  service?: string;
   daemon?: boolean;
   json?: boolean;
 }
@@ -30,6 +31,7 @@ export function startCommand(): Command {
     .argument('[script]', 'Node program, or with --exec any other; or a config file')
     .argument('[args...]', 'arguments of the program, behind --')
     .option('-c, --config <file>', 'config file (docs/config.md); default: spillway.config.* in this folder')
+    .option('--service <name>', 'start this one of the services of the config file, and no other')
     .option('--env-name <name>', 'add env_NAME of the config file to its env')
     .option('--daemon', 'detach, and return when the service is ready or has failed')
     .option('--json', 'with --daemon: print one JSON object (docs/cli.md)');
@@ -81,26 +83,42 @@ function callOf(script: string | undefined, args: string[], given: Given): Call 
     if (given[name] !== undefined && !(name === 'autoRestart' && given[name] === true))
       settings[name] = given[name];
   }
-  return { script, settings: settings as Settings, config: given.config, envName: given.envName };
+  const { config, envName, service } = given;
+  return { script, settings: settings as Settings, config, envName, service };
 }
 
 /** Ends the process: what may still be open (a stalled output, say) shall not keep it. */
 async function start(call: Call, { daemon: wanted, json }: Given): Promise<void> {
   const signals = new Signals();
-  const { DaemonReport, startDaemon } = await import('./start/daemon.js');
-  const report = DaemonReport.take();
+  const { DAEMON_VARIABLE, DaemonReport, startDaemon } = await import('./start/daemon.js');
+  const { becomeKeeper, isKept } = await import('./start/keeper.js');
+  const isDaemon = process.env[DAEMON_VARIABLE] !== undefined;
+  let report: ReturnType<typeof DaemonReport.take>;
   let plan: Plan | undefined;
   try {
     const { Plan } = await import('./start/plan.js');
-    plan = await Plan.of(call);
+    const plans = call.service === undefined ? await Plan.all(call) : [await Plan.of(call)];
     if (signals.ending) exit(0);
-    if (wanted && !report) exit(await tellDaemon(plan, await startDaemon(plan), json === true));
+    if (plans.length > 1 && !wanted) {
+      const { runServices } = await import('./start/services.js');
+      exit(await runServices(plans, process.argv.slice(1)));
+    }
+    if (wanted && !isDaemon) {
+      let code = 0;
+      // One after another: whoever fails is told of, and keeps no other from starting.
+      for (const each of plans) code ||= await tellDaemon(each, await startDaemon(each), json === true);
+      exit(code);
+    }
+    [plan] = plans;
+    if (!plan) return;
+    if (plan.settings.monitor && !isKept()) becomeKeeper(plan.settings.keeperPlacement);
+    report = DaemonReport.take();
     const { runService } = await import('./start/service.js');
     await runService(plan, signals, report);
     exit(0);
   } catch (error) {
     const code = exitCodeOf(error);
-    report?.failed(error, code, []);
+    (report ?? DaemonReport.take())?.failed(error, code, []);
     if (error instanceof SpillwayError && plan?.settings.logFormat === 'json') tellAsJson(plan.name, error);
     else tellFailure(error, json === true && !report);
     exit(code);

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 /** In the order of the help. */
 export const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   start: async () => (await import('./start.js')).startCommand(),
+  init: async () => (await import('./init.js')).initCommand(),
   status: async () => (await import('./status.js')).statusCommand(),
   reload: async () => (await import('./reload.js')).reloadCommand(),
   scale: async () => (await import('./scale.js')).scaleCommand(),

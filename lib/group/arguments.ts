@@ -4,7 +4,7 @@ import { SpillwayError } from '../errors.js';
 import type { EbpfOptions } from './ebpf-tier.js';
 import { MAX_SLOTS } from './layout.js';
 import { type AskedOptions, assertOptionName, checkOptions, OPTIONS } from './options.js';
-import type { Rescues } from './tier.js';
+import type { Keeping, Rescues } from './tier.js';
 
 /** What `open()` and `of()` take besides the options of the table. */
 export interface CommonOptions extends AskedOptions {
@@ -30,6 +30,10 @@ export interface ServiceLinks {
   /** Descriptor of the map of hints (native/bpf/layout.h), the caller's and open as long as the group. */
   hints?: number | undefined;
   rescues?: Rescues | undefined;
+  /** Whether workers can be told to take from a waiting list. */
+  takesWaiting?: boolean | undefined;
+  /** Where the group's descriptors are kept for the next master. */
+  keeping?: Keeping | undefined;
 }
 
 export interface OpenOptions extends CommonOptions {
@@ -53,6 +57,8 @@ export interface AddOptions {
   weight?: number | undefined;
   /** Of this slot alone; default: the group's. */
   cpu?: number | undefined;
+  /** Of this slot alone; default: the group's. */
+  maxConnections?: number | undefined;
 }
 
 const OPENING = z.object({
@@ -88,6 +94,7 @@ const ADDING = z.object({
   enabled: OPTIONS.enabled.schema.optional(),
   weight: OPTIONS.weight.schema.optional(),
   cpu: OPTIONS.cpu.schema.optional(),
+  maxConnections: OPTIONS.maxConnections.schema.optional(),
 });
 
 const ADDING_RANGES: Record<string, string> = {
@@ -96,6 +103,7 @@ const ADDING_RANGES: Record<string, string> = {
   enabled: OPTIONS.enabled.range,
   weight: OPTIONS.weight.range,
   cpu: OPTIONS.cpu.range,
+  maxConnections: OPTIONS.maxConnections.range,
 };
 
 /** What was given at the opening, checked. */

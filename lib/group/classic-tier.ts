@@ -145,7 +145,27 @@ export class ClassicTier implements Tier {
 
   counts(): TierCounts {
     const slots = this.#group.members.map(() => ({ ...UNKNOWN_COUNT }));
-    return { slots, decisions: null, stale: null, migrated: 0 };
+    return { slots, decisions: null, stale: null, migrated: 0, waiting: null };
+  }
+
+  snapshot(): undefined {
+    return undefined;
+  }
+
+  get waitingList(): undefined {
+    return undefined;
+  }
+
+  waiting(): undefined {
+    return undefined;
+  }
+
+  openClaims(): undefined {
+    return undefined;
+  }
+
+  connectionsOf(): undefined {
+    return undefined;
   }
 
   decisions(): null {

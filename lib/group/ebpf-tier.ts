@@ -1,6 +1,8 @@
 /** The `ebpf` selector: the kernel reads the queues itself, at the SYN, and moves the queue of a listener that leaves. */
+import { closeSync } from 'node:fs';
 import { SpillwayError } from '../errors.js';
 import { type NativeSelector, type NativeSocket, native, type SlotRow } from '../native.js';
+import { Admissions } from './admissions.js';
 import { buildBuckets } from './buckets.js';
 import { buildChoices } from './choices.js';
 import {
@@ -20,6 +22,7 @@ import {
 import { inodeOf } from './listeners.js';
 import { buildPlaces } from './places.js';
 import {
+  type ClaimsOfWorker,
   type GroupState,
   type Member,
   openRescues,
@@ -27,7 +30,9 @@ import {
   type SlotCount,
   type Tier,
   type TierCounts,
+  type TierSnapshot,
   takeBackRescues,
+  type WaitingCount,
   type WorkerInSlot,
 } from './tier.js';
 import { NoCastError } from './why.js';
@@ -75,12 +80,21 @@ function kernelHasCast(): boolean {
 /** Microseconds after which a worker that has not come back to its event loop is no longer believed to be about to. */
 const LATE_AFTER = 1500;
 
+/** Policies that compare open connections. */
+const COUNTING_POLICIES: ReadonlySet<string> = new Set(['idle-first', 'least-connections', 'weighted']);
+
+/** More than net.core.somaxconn ever is. */
+const LONGEST_QUEUE = 2 ** 31 - 1;
+
+/** Microseconds between two looks at promises and the waiting list where nobody is to be rescued. */
+const LOOK_EVERY = 1000;
+
 /** Microseconds between two looks for every slot there is: a look at many slots takes its time. */
 const LOOK_PER_SLOT = 4;
 
-function rowOf({ limit, weight, enabled, worker }: Member): SlotRow {
+function rowOf({ limit, weight, enabled, worker }: Member, instance: number): SlotRow {
   const flags = (enabled ? SLOT_ENABLED : 0) | helpOf(enabled, worker);
-  return { limit, weight, flags, address: 0, hints: hintsOf(worker) };
+  return { limit, weight, flags, address: 0, hints: hintsOf(worker), instance };
 }
 
 /** One that is given nothing new is not asked to help either. */
@@ -102,7 +116,7 @@ const MOST_PLACES = 2 ** 16;
  * for whom it still places: clients that have been answered. So the weight is the number of places, which puts whoever
  * has room before whoever is full, and slots that the owner had disabled behind all others.
  */
-function refusingRowOf({ limit, enabled, worker }: Member): SlotRow {
+function refusingRowOf({ limit, enabled, worker }: Member, instance: number): SlotRow {
   const places = Math.min(limit + 1, MOST_PLACES);
   return {
     limit,
@@ -110,6 +124,7 @@ function refusingRowOf({ limit, enabled, worker }: Member): SlotRow {
     flags: helpOf(enabled, worker),
     address: 0,
     hints: hintsOf(worker),
+    instance,
   };
 }
 
@@ -117,7 +132,9 @@ export class EbpfTier implements Tier {
   readonly name = 'ebpf';
   readonly #group: GroupState;
   readonly #selector: NativeSelector;
+  readonly #admissions: Admissions;
   #sink: NativeSocket | undefined;
+  #waiting: NativeSocket | undefined;
   #closeRescues: (() => void) | undefined;
   /** What the tables in force were made from, by policy. */
   readonly #tables = new Map<string, string>();
@@ -131,16 +148,25 @@ export class EbpfTier implements Tier {
     if (readBy === 'cast' && !kernelHasCast()) throw new NoCastError();
     this.#group = group;
     const { capacity, hints = -1 } = group;
-    this.#selector = new (native().Selector)({ capacity, sockmap, readByCast, explain, hints });
+    const { adopted } = group;
+    const parts = adopted ? Object.fromEntries(partsOf(adopted.kept)) : {};
+    this.#selector = new (native().Selector)({ capacity, sockmap, readByCast, explain, hints, parts });
+    this.#admissions = new Admissions(this.#selector, adopted?.admissions);
     try {
+      if (this.#counts) this.#admissions.start();
       group.members.forEach((member, slot) => {
+        if (!member) return;
+        if (this.#admissions.rowOf(slot) === 0) this.#admissions.open(slot, member.maxConnections);
         // One that another holder has shut down is no longer in the kernel's group and cannot be taken into the map.
-        if (member?.socket.acceptQueue()) this.#selector.setSlot(slot, member.socket, this.#rowOf(member));
+        if (member.socket.acceptQueue())
+          this.#selector.setSlot(slot, member.socket, this.#rowOf(member, slot));
       });
       this.#configure();
       const socket = reachable(group.members);
       if (socket) this.#selector.attach(socket);
       this.#openSink();
+      this.#openList();
+      this.#keepParts();
       this.#closeRescues = openRescues(group, this.#selector.orders);
     } catch (error) {
       this.stop(true);
@@ -150,14 +176,15 @@ export class EbpfTier implements Tier {
 
   /** To be called while the program is attached: the kernel's own hash would feed the sink. */
   #openSink(): void {
-    const { order } = this.#group;
+    const { order, keeping } = this.#group;
     try {
-      this.#sink = this.#group.newSocket();
+      this.#sink = this.#takeOver('sink') ?? this.#group.newSocket();
       // The filter comes before listen(): nobody may find a listener that answers but never accepts.
       this.#selector.discardEverything(this.#sink);
       this.#sink.listen(0);
       order.joined(inodeOf(this.#sink));
       this.#selector.setSink(this.#sink);
+      keeping?.keep('sink', this.#sink.fd);
     } catch (error) {
       this.closeSink();
       // The listeners may be another user's, who alone may open one more: then this selector is of no use here.
@@ -165,21 +192,119 @@ export class EbpfTier implements Tier {
     }
   }
 
-  /** To be called before the program is replaced or taken off. */
+  /** To be called before the program is replaced or taken off. Who is on the waiting list is reset. */
   closeSink(): void {
-    const sink = this.#sink;
-    if (!sink) return;
+    const { order } = this.#group;
+    this.#selector.clearWaiting();
+    for (const socket of [this.#sink, this.#waiting]) {
+      if (!socket) continue;
+      const inode = inodeOf(socket);
+      socket.close();
+      order.left(inode);
+    }
+    for (const name of ['sink', 'list']) this.#group.keeping?.drop(name);
     this.#sink = undefined;
-    const inode = inodeOf(sink);
-    sink.close();
-    this.#group.order.left(inode);
+    this.#waiting = undefined;
+  }
+
+  /** A listener that the process before this one has left. */
+  #takeOver(name: string): NativeSocket | undefined {
+    const fd = this.#group.adopted?.kept.get(name);
+    if (fd === undefined) return undefined;
+    this.#group.adopted?.kept.delete(name);
+    try {
+      return new (native().Socket)('duplicate', fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Everything that the next process needs to go on with this program's work. */
+  #keepParts(): void {
+    const { keeping } = this.#group;
+    if (!keeping) return;
+    for (const [name, fd] of Object.entries(this.#selector.parts())) keeping.keep(`part.${name}`, fd);
+  }
+
+  snapshot(): TierSnapshot {
+    return { admissions: this.#admissions.snapshot() };
+  }
+
+  /**
+   * The listener whose queue is the waiting list, if there has to be one. Once there, it stays as long as the program: it
+   * may never be empty. To be called while the program is attached, as for the sink.
+   */
+  #openList(): void {
+    const { waitLimit } = this.#group.settings(this.name);
+    const left = this.#waiting ? undefined : this.#takeOver('list');
+    if (!this.#waiting && (left || this.#needsList)) {
+      this.#waiting = left ?? this.#group.newSocket();
+      // The program keeps to waitLimit; the kernel would drop the last ACK of a client that believes it is connected.
+      this.#waiting.listen(LONGEST_QUEUE);
+      this.#group.order.joined(inodeOf(this.#waiting));
+      this.#selector.setWaiting(this.#waiting);
+      this.#group.keeping?.keep('list', this.#waiting.fd);
+      this.#configure();
+    }
+    const limit = this.#waiting?.acceptQueue()?.limit ?? waitLimit;
+    if (limit >= waitLimit) return;
+    throw new SpillwayError(
+      'ERR_SPILLWAY_OPTION_RANGE',
+      `waitLimit cannot be ${waitLimit}: the kernel allows a queue of ${limit}`,
+      { hint: 'Raise net.core.somaxconn, or lower waitLimit.' },
+    );
+  }
+
+  /**
+   * With a limit, clients that believe they are connected may find nobody who may have one more. They wait as well, where
+   * anybody takes them from there.
+   */
+  get #needsList(): boolean {
+    return this.#group.settings(this.name).overflow === 'wait' || (this.#limits && this.#group.takesWaiting);
+  }
+
+  get #limits(): boolean {
+    return this.#group.members.some((member) => (member?.maxConnections ?? 0) > 0);
+  }
+
+  get #reserves(): boolean {
+    return this.#limits || this.#group.settings(this.name).exclusiveHandover;
+  }
+
+  /** Whether it is kept of each connection whose it is, which costs more than to count it for its listener's owner. */
+  get #tracks(): boolean {
+    const { policy, countConnections } = this.#group.settings(this.name);
+    return countConnections || policy === 'least-connections' || policy === 'weighted' || this.#reserves;
+  }
+
+  get #counts(): boolean {
+    const { policy, countConnections } = this.#group.settings(this.name);
+    return countConnections || COUNTING_POLICIES.has(policy) || this.#reserves;
   }
 
   changed(): void {
     this.#configure();
     this.#group.members.forEach((member, slot) => {
-      if (member) this.#selector.updateSlot(slot, this.#rowOf(member));
+      if (!member) return;
+      this.#admissions.limit(slot, member.maxConnections);
+      this.#selector.updateSlot(slot, this.#rowOf(member, slot));
     });
+    this.#openList();
+  }
+
+  get waitingList(): number | undefined {
+    return this.#waiting?.fd;
+  }
+
+  openClaims(slot: number): ClaimsOfWorker | undefined {
+    const row = this.#admissions.rowOf(slot);
+    if (!row || !this.#tracks) return undefined;
+    const { sender, receiver, key } = this.#selector.openClaims(row);
+    return { sender, receiver, end: () => this.#selector.endClaims(key) };
+  }
+
+  connectionsOf(process: number): number | undefined {
+    return this.#admissions.of(process)?.open;
   }
 
   workerChanged(slot: number): void {
@@ -189,8 +314,10 @@ export class EbpfTier implements Tier {
     if (process !== undefined && process !== this.#processes.get(slot)) {
       this.#processes.set(slot, process);
       this.#selector.forgetWorker(slot);
+      const anew = this.#admissions.introduce(slot, process, member.maxConnections);
+      if (anew) this.#selector.tag(member.socket, this.#admissions.rowOf(slot));
     }
-    this.#selector.updateSlot(slot, this.#rowOf(member));
+    this.#selector.updateSlot(slot, this.#rowOf(member, slot));
   }
 
   get refusing(): boolean {
@@ -210,14 +337,17 @@ export class EbpfTier implements Tier {
   placed(slot: number, before: Member | undefined): void {
     const member = this.#group.members[slot];
     if (!member) return;
+    const takeBack = this.#admissions.open(slot, member.maxConnections);
+    this.#processes.delete(slot);
     try {
-      this.#selector.setSlot(slot, member.socket, this.#rowOf(member));
+      this.#selector.setSlot(slot, member.socket, this.#rowOf(member, slot));
       // The kernel's group may have lost all its members meanwhile, and with them the program.
       this.#selector.attach(member.socket);
       this.#group.rescues?.placed(slot, member.socket.fd);
       this.#configure();
     } catch (error) {
-      if (before) this.#selector.setSlot(slot, before.socket, this.#rowOf(before));
+      takeBack();
+      if (before) this.#selector.setSlot(slot, before.socket, this.#rowOf(before, slot));
       else this.#selector.clearSlot(slot);
       takeBackRescues(this.#group, slot, before);
       throw error;
@@ -230,6 +360,7 @@ export class EbpfTier implements Tier {
       if (!this.#group.members[slot]) {
         this.#group.rescues?.left(slot);
         this.#selector.clearSlot(slot);
+        this.#admissions.left(slot);
         this.#configure();
       }
     } finally {
@@ -237,6 +368,7 @@ export class EbpfTier implements Tier {
       try {
         socket.shutdown();
       } finally {
+        this.#selector.untag(socket);
         socket.close();
         this.#group.order.left(inode);
       }
@@ -253,6 +385,7 @@ export class EbpfTier implements Tier {
       const counter = (word: number) => counters[slot * SLOT_COUNTERS.words + word] ?? 0;
       const reading = (word: number) => readings[slot * READING.words + word] ?? 0;
       const isThere = STANDINGS[reading(READING.standing)] !== 'absent';
+      const isCounted = isThere && this.#admissions.rowOf(slot) !== 0;
       slots.push({
         halfOpen: reading(READING.halfOpen),
         readiness: isThere ? (READINESS[reading(READING.readiness)] ?? null) : null,
@@ -263,11 +396,18 @@ export class EbpfTier implements Tier {
         },
         redirectedIn: counter(SLOT_COUNTERS.redirectedIn),
         redirectedOut: counter(SLOT_COUNTERS.redirectedOut),
+        connections: isCounted ? reading(READING.open) : null,
+        promised: isCounted ? reading(READING.promised) : null,
       });
     }
     const decisions = decisionsOf(totals);
     const { first, redirected } = decisions.migration;
-    return { slots, decisions, stale: totals[COUNTERS.stale] ?? 0, migrated: first + redirected };
+    const waiting = this.#waiting ? listOf(readings.subarray(size * READING.words)) : null;
+    return { slots, decisions, stale: totals[COUNTERS.stale] ?? 0, migrated: first + redirected, waiting };
+  }
+
+  waiting(): WaitingCount | undefined {
+    return this.#waiting && listOf(this.#selector.readings(0));
   }
 
   decisions(): Decisions {
@@ -289,7 +429,7 @@ export class EbpfTier implements Tier {
         standing: STANDINGS[word(READING.standing)] ?? 'absent',
         readiness: READINESS[word(READING.readiness)] ?? 'late',
         load: word(READING.load),
-        live: word(READING.live),
+        live: word(READING.open),
       };
     });
     return { first, chosen, slots };
@@ -303,18 +443,43 @@ export class EbpfTier implements Tier {
       // It goes with the last listener of the kernel's group.
       if (detach && !this.#refusing) reachable(this.#group.members)?.detachProgram();
     } finally {
+      for (const name of Object.keys(this.#selector.parts())) this.#group.keeping?.drop(`part.${name}`);
       this.#selector.close();
     }
   }
 
   resume(): void {
-    this.changed();
     this.#closeRescues = openRescues(this.#group, this.#selector.orders);
     this.#openSink();
+    this.changed();
   }
 
-  #rowOf(member: Member): SlotRow {
-    return this.#refusing ? refusingRowOf(member) : rowOf(member);
+  #rowOf(member: Member, slot: number): SlotRow {
+    const instance = this.#admissions.rowOf(slot);
+    return this.#refusing ? refusingRowOf(member, instance) : rowOf(member, instance);
+  }
+
+  /** Those that are open already are not counted. */
+  #startCounting(): void {
+    if (this.#admissions.counting) return;
+    this.#admissions.start();
+    this.#keepParts();
+    this.#group.members.forEach((member, slot) => {
+      if (!member) return;
+      this.#admissions.open(slot, member.maxConnections);
+      this.#selector.updateSlot(slot, this.#rowOf(member, slot));
+      if (member.socket.acceptQueue()) this.#selector.tag(member.socket, this.#admissions.rowOf(slot));
+    });
+    this.#processes.clear();
+    this.#group.members.forEach((_, slot) => {
+      this.workerChanged(slot);
+    });
+  }
+
+  /** Microseconds; 0: nobody needs anything that is only seen by looking. */
+  #tick(rescue: number): number {
+    const every = rescue || (this.#reserves || this.#needsList ? LOOK_EVERY : 0);
+    return every && Math.max(every, this.#group.members.length * LOOK_PER_SLOT);
   }
 
   /** Large tables are only written when what they are made from has changed. */
@@ -325,12 +490,6 @@ export class EbpfTier implements Tier {
     this.#tables.set(name, key);
   }
 
-  #descriptors(): Int32Array {
-    return Int32Array.from(this.#group.members, (member) =>
-      member?.socket.acceptQueue() ? member.socket.fd : -1,
-    );
-  }
-
   #configure(): void {
     const { members, deferring, rescues } = this.#group;
     const settings = this.#group.settings(this.name);
@@ -339,8 +498,7 @@ export class EbpfTier implements Tier {
     this.#selector.setChoices(buildChoices(weights));
     if (policy === 'sticky')
       this.#setTable(policy, weights, () => this.#selector.setBuckets(buildBuckets(weights)));
-    if (policy === 'least-connections' || policy === 'idle-first')
-      this.#selector.countLive(this.#descriptors());
+    if (this.#counts) this.#startCounting();
     if (policy === 'local-cpu') {
       const places = members.map((member) => (member?.enabled ? member.cpu : -1));
       this.#setTable(policy, places, () => this.#selector.setCpus(...buildPlaces(members)));
@@ -354,10 +512,28 @@ export class EbpfTier implements Tier {
       equal: weights.every((weight) => weight > 0 && weight === weights[0]) ? 1 : 0,
       // A client that was promised one worker is not given to another because that one is slow.
       rescue: rescues && settings.rescue > 0 && policy !== 'sticky' ? 1 : 0,
-      tick: settings.rescue && Math.max(settings.rescue, members.length * LOOK_PER_SLOT),
+      tick: this.#tick(settings.rescue),
       fresh: LATE_AFTER,
+      reserve: this.#reserves ? 1 : 0,
+      exclusive: settings.exclusiveHandover ? 1 : 0,
+      waitingLimit: settings.waitLimit - 1,
+      patience: settings.waitTimeout,
+      track: this.#tracks ? 1 : 0,
     });
   }
+}
+
+/** The parts among what was kept; they are the caller's. */
+function partsOf(kept: ReadonlyMap<string, number>): [string, number][] {
+  return [...kept].flatMap(([name, fd]) =>
+    name.startsWith('part.') ? [[name.slice('part.'.length), fd]] : [],
+  );
+}
+
+/** The waiting list, from its reading. */
+function listOf(reading: Uint32Array): WaitingCount {
+  const word = (at: number) => reading[at] ?? 0;
+  return { length: word(READING.queue), halfOpen: word(READING.halfOpen), age: word(READING.load) };
 }
 
 /** Kept here so that the group need not know how the program reports a socket it cannot take. */

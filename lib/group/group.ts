@@ -1,7 +1,7 @@
 /** The socket group: the listeners of one service, and who decides which of them gets a connection. */
 import { closeSync } from 'node:fs';
 import { SpillwayError } from '../errors.js';
-import type { Endpoint, NativeSocket } from '../native.js';
+import { type Endpoint, type NativeSocket, native } from '../native.js';
 import {
   type AddOptions,
   type CommonOptions,
@@ -25,6 +25,7 @@ import { LiveOptions } from './live-options.js';
 import { isClaimed, Members, memberOf } from './members.js';
 import { Membership } from './membership.js';
 import {
+  type AskedOptions,
   defaultFor,
   type GroupOptions,
   OPTION_NAMES,
@@ -35,10 +36,41 @@ import {
 import { Selection } from './selection.js';
 import { Settings } from './settings.js';
 import { type GroupStats, gatherStats } from './statistics.js';
-import type { GroupState, WorkerInSlot } from './tier.js';
+import type {
+  AdoptedTier,
+  ClaimsOfWorker,
+  GroupState,
+  Keeping,
+  Member,
+  TierSnapshot,
+  WaitingCount,
+  WorkerInSlot,
+} from './tier.js';
 
 export type { AddOptions, CommonOptions, OpenOptions } from './arguments.js';
 export type { GroupStats, SocketStats } from './statistics.js';
+
+/** What a group begins with. */
+interface Beginning {
+  endpoint: Endpoint;
+  bound: BoundOptions;
+  members: Members;
+  order: JoinOrder;
+  adopted: AdoptedTier | undefined;
+}
+
+/** What has to be known of a group, besides its descriptors, to go on with it. Plain data. */
+export interface GroupSnapshot {
+  endpoint: Endpoint;
+  bound: BoundOptions;
+  asked: AskedOptions;
+  capacity: number;
+  /** Inodes of all listeners, in the kernel's order. */
+  order: number[];
+  /** By slot. */
+  members: (Omit<Member, 'socket' | 'inode' | 'worker'> | null)[];
+  tier: TierSnapshot | undefined;
+}
 
 /**
  * The listening sockets of one service as a group inside the kernel.
@@ -48,48 +80,44 @@ export type { GroupStats, SocketStats } from './statistics.js';
  */
 export class SocketGroup {
   readonly #endpoint: Endpoint;
-  readonly #v6Only: boolean;
+  /** How its listeners are bound, which nobody can change. */
+  readonly #bound: BoundOptions;
+  readonly #settings: Settings;
+  readonly #order: JoinOrder;
+  readonly #keeping: Keeping | undefined;
   readonly #members: Members;
   readonly #selection: Selection;
   readonly #options: LiveOptions;
   readonly #membership: Membership;
   #closed = false;
 
-  /** Takes over the sockets when it succeeds. */
+  /** Takes over the members' sockets when it succeeds. */
   private constructor(
-    endpoint: Endpoint,
-    sockets: readonly NativeSocket[],
-    bound: BoundOptions,
-    {
-      asked,
-      onConnection,
-      capacity,
-      readBy = 'auto',
-      sockmap = false,
-      explain = false,
-      service = {},
-    }: Opening,
+    { endpoint, bound, members, order, adopted }: Beginning,
+    { asked, onConnection, readBy = 'auto', sockmap = false, explain = false, service = {} }: Opening,
   ) {
-    const { weight = 1, enabled = true, cpu = -1 } = asked;
-    const members = new Members(
-      sockets.map((socket) => memberOf(socket, { weight, enabled, cpu, worker: { helps: false } })),
-      capacity ?? Math.max(64, sockets.length),
-    );
     const settings = new Settings(asked, members);
     const isClosed = () => this.#closed;
     const state: GroupState = {
       endpoint,
       members: members.slots,
       capacity: members.capacity,
-      order: new JoinOrder(listenersAt(endpoint).map(({ inode }) => inode)),
+      order,
       settings: (selector) => ({
         policy: settings.inForce('policy', selector),
         overflow: settings.inForce('overflow', selector),
         migrate: settings.inForce('migrate', selector),
         rescue: settings.inForce('rescue', selector),
+        exclusiveHandover: settings.inForce('exclusiveHandover', selector),
+        countConnections: settings.inForce('countConnections', selector),
+        waitLimit: settings.inForce('waitLimit', selector),
+        waitTimeout: settings.inForce('waitTimeout', selector),
       }),
       hints: service.hints,
       rescues: service.rescues,
+      takesWaiting: service.takesWaiting ?? false,
+      keeping: service.keeping,
+      adopted,
       get deferring() {
         return (settings.asked.deferAccept ?? 0) > 0;
       },
@@ -105,12 +133,18 @@ export class SocketGroup {
       },
     };
     this.#endpoint = endpoint;
-    this.#v6Only = bound.v6Only ?? false;
+    this.#bound = bound;
+    this.#settings = settings;
+    this.#order = order;
     this.#members = members;
+    this.#keeping = service.keeping;
     this.#selection = new Selection(state, settings, { readBy, sockmap, explain });
     this.#options = new LiveOptions(endpoint.family, members, settings, this.#selection);
     this.#membership = new Membership(state, bound, members, settings, this.#selection, this.#options);
     members.claim(...members.present);
+    members.slots.forEach((member, slot) => {
+      if (member) service.keeping?.keep(`slot.${slot}`, member.socket.fd);
+    });
   }
 
   /**
@@ -172,11 +206,76 @@ export class SocketGroup {
       if (sockets.some((socket) => isClaimed(inodeOf(socket)))) {
         throw new SpillwayError('ERR_SPILLWAY_BAD_FD', 'a socket in the list already belongs to a group');
       }
-      return new SocketGroup(endpoint, sockets, bound, opening);
+      const { weight = 1, enabled = true, cpu = -1, maxConnections = 0 } = opening.asked;
+      const own = { weight, enabled, cpu, maxConnections, worker: { helps: false } };
+      const members = new Members(
+        sockets.map((socket) => memberOf(socket, own)),
+        opening.capacity ?? Math.max(64, sockets.length),
+      );
+      const order = new JoinOrder(listenersAt(endpoint).map(({ inode }) => inode));
+      return new SocketGroup({ endpoint, bound, members, order, adopted: undefined }, opening);
     } catch (error) {
       closeAll(sockets);
       throw isRefusedSocket(error) ? refusedSocket(error) : explain(error, 'cannot form the group');
     }
+  }
+
+  /**
+   * @internal Goes on with a group of a process that has ended, whose descriptors were kept.
+   *
+   * @param kept by name, as they were kept; they are this function's, whatever becomes of it.
+   * @throws {SpillwayError} what `open()` throws. The listeners are closed then, and what is queued there is reset unless
+   *   somebody else has them.
+   */
+  static async adopt(
+    { endpoint, bound, asked, capacity, order, members: rows, tier }: GroupSnapshot,
+    kept: Map<string, number>,
+    options: Pick<CommonOptions, 'onConnection' | 'service'>,
+  ): Promise<SocketGroup> {
+    const sockets: NativeSocket[] = [];
+    try {
+      const members = rows.map((row, slot): Member | undefined => {
+        const fd = kept.get(`slot.${slot}`);
+        if (!row || fd === undefined) return undefined;
+        const socket: NativeSocket = new (native().Socket)('duplicate', fd);
+        sockets.push(socket);
+        return { ...row, ...memberOf(socket, { ...row, worker: { helps: false } }) };
+      });
+      return new SocketGroup(
+        {
+          endpoint,
+          bound,
+          members: new Members(members, capacity),
+          order: new JoinOrder(order),
+          adopted: tier && { ...tier, kept },
+        },
+        { ...options, asked, capacity, sockets: sockets.length },
+      );
+    } catch (error) {
+      closeAll(sockets);
+      throw explain(error, 'cannot go on with the group');
+    } finally {
+      for (const fd of kept.values()) closeSync(fd);
+    }
+  }
+
+  /** @internal For {@link adopt}, by another process. */
+  snapshot(): GroupSnapshot {
+    this.#assertOpen();
+    return {
+      endpoint: this.#endpoint,
+      bound: this.#bound,
+      // The one in force: another process shall not look for a better one by itself.
+      asked: { ...this.#settings.asked, selector: this.#selection.name },
+      capacity: this.#members.capacity,
+      order: [...this.#order.inodes],
+      members: this.#members.slots.map((member) => {
+        if (!member) return null;
+        const { limit, weight, enabled, cpu, maxConnections } = member;
+        return { limit, weight, enabled, cpu, maxConnections };
+      }),
+      tier: this.#selection.tier.snapshot(),
+    };
   }
 
   /** Where the group listens; the port is the concrete one. */
@@ -267,6 +366,30 @@ export class SocketGroup {
     return this.#selection.tier.decisions();
   }
 
+  /** Descriptor of the listener whose queue is the waiting list; undefined: there is none. It stays the group's. */
+  get waitingList(): number | undefined {
+    this.#assertOpen();
+    return this.#selection.tier.waitingList;
+  }
+
+  /** The waiting list at this moment, for a fraction of the price of the {@link stats}; undefined where there is none. */
+  waiting(): WaitingCount | undefined {
+    this.#assertOpen();
+    return this.#selection.tier.waiting();
+  }
+
+  /** Connections that a worker has open, by its process id; undefined where that is not known. */
+  connectionsOf(process: number): number | undefined {
+    this.#assertOpen();
+    return this.#selection.tier.connectionsOf(process);
+  }
+
+  /** @internal See {@link Tier.openClaims}. */
+  openClaims(slot: number): ClaimsOfWorker | undefined {
+    this.#assertOpen();
+    return this.#selection.tier.openClaims(slot);
+  }
+
   /**
    * @internal What is to be known of the worker that serves in a slot, from now on.
    *
@@ -299,6 +422,28 @@ export class SocketGroup {
   async replace(slot: number, fd?: number): Promise<void> {
     this.#assertOpen();
     await this.#membership.replace(slot, fd);
+  }
+
+  /** @internal Puts a successor's listener into its slot. The one before leaves when nobody accepts from it any more. */
+  async succeed(slot: number, fd: number, quiet: Promise<unknown>): Promise<void> {
+    this.#assertOpen();
+    await this.#membership.replace(slot, fd, quiet);
+  }
+
+  /**
+   * @internal A listener for whoever is to follow in a slot: {@link succeed} puts it there. Only under `ebpf`, which gives
+   * it nothing before.
+   *
+   * @throws {SpillwayError} what `add()` throws for a new socket.
+   */
+  openSuccessor(slot: number): number {
+    this.#assertOpen();
+    return this.#membership.openSuccessor(slot);
+  }
+
+  /** @internal One that is not wanted any more. */
+  closeSuccessor(fd: number): void {
+    this.#membership.closeSuccessor(fd);
   }
 
   /**
@@ -353,7 +498,7 @@ export class SocketGroup {
   handshakes(): number {
     this.#assertOpen();
     try {
-      return new Set(halfOpenAt(this.#endpoint, this.#v6Only).map(({ peer }) => peer)).size;
+      return new Set(halfOpenAt(this.#endpoint, this.#bound.v6Only ?? false).map(({ peer }) => peer)).size;
     } catch {
       return 0;
     }
@@ -367,6 +512,8 @@ export class SocketGroup {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#membership.closeSuccessors();
+    for (const slot of this.#members.slots.keys()) this.#keeping?.drop(`slot.${slot}`);
     try {
       this.#selection.tier.stop(true);
     } finally {

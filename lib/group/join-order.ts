@@ -20,6 +20,11 @@ export class JoinOrder {
     return this.#inodes.indexOf(inode);
   }
 
+  /** From the first to the last. */
+  get inodes(): readonly number[] {
+    return this.#inodes;
+  }
+
   joined(inode: number): void {
     if (!this.#inodes.includes(inode)) this.#inodes.push(inode);
   }

@@ -18,12 +18,12 @@ export const POLICIES = {
   'local-cpu': 6,
   'least-connections': 7,
 } as const;
-export const OVERFLOWS = { drop: 0, reset: 1 } as const;
+export const OVERFLOWS = { drop: 0, reset: 1, wait: 2 } as const;
 
 /** What a decision was about, in the order of `enum spillway_kind`. */
 export const KINDS = ['syn', 'cookieAck', 'migration', 'stray'] as const;
 /** How a decision ended, in the order of `enum spillway_outcome`. */
-export const OUTCOMES = ['first', 'redirected', 'dropped', 'reset', 'failed'] as const;
+export const OUTCOMES = ['first', 'redirected', 'dropped', 'reset', 'failed', 'waiting'] as const;
 
 export type Kind = (typeof KINDS)[number];
 export type Outcome = (typeof OUTCOMES)[number];
@@ -45,11 +45,11 @@ export const SLOT_COUNTERS = {
 } as const;
 
 /** struct spillway_counters, in 64-bit words. */
-export const COUNTERS = { words: 21, decisions: 0, stale: 20 } as const;
+export const COUNTERS = { words: 25, decisions: 0, stale: 24 } as const;
 
 /** struct spillway_reading, in 32-bit words. */
 export const READING = {
-  words: 8,
+  words: 10,
   queue: 0,
   halfOpen: 1,
   young: 2,
@@ -57,11 +57,12 @@ export const READING = {
   standing: 4,
   readiness: 5,
   load: 6,
-  live: 7,
+  open: 7,
+  promised: 8,
 } as const;
 
 /** How well a slot can take one more connection, worst first: `enum spillway_standing`. */
-export const STANDINGS = ['absent', 'disabled', 'full', 'room', 'free'] as const;
+export const STANDINGS = ['absent', 'limited', 'disabled', 'full', 'room', 'free'] as const;
 
 /** How soon the worker of a slot is likely to come, worst first: `enum spillway_readiness`. */
 export const READINESS = ['leaving', 'late', 'running', 'idle'] as const;

@@ -11,6 +11,7 @@ import {
   type ListenerOptionName,
   type OptionName,
   optionRow,
+  SLOT_OPTIONS,
 } from './options.js';
 import type { Selection } from './selection.js';
 import { oneMustStayEnabled, type Settings } from './settings.js';
@@ -79,7 +80,7 @@ export class LiveOptions {
     if (slot === undefined) return this.#selection.inForce(name);
     const member = this.#members.at(slot);
     if (name === 'backlog') return member.limit;
-    if (name === 'weight' || name === 'enabled' || name === 'cpu') return member[name];
+    if (isSlotOption(name)) return member[name];
     return this.#selection.inForce(name);
   }
 
@@ -110,9 +111,11 @@ export class LiveOptions {
         if (!member.socket.acceptQueue()) continue;
         member.socket.listen(value as number);
         member.limit = limitOf(member.socket);
-      } else if (name === 'weight') member.weight = value as number;
-      else if (name === 'enabled') member.enabled = value as boolean;
-      else if (name === 'cpu') member.cpu = value as number;
+      } else if (isSlotOption(name)) Object.assign(member, { [name]: value });
     }
   }
+}
+
+function isSlotOption(name: OptionName): name is (typeof SLOT_OPTIONS)[number] {
+  return (SLOT_OPTIONS as readonly OptionName[]).includes(name);
 }

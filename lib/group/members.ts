@@ -2,6 +2,7 @@
 import { SpillwayError } from '../errors.js';
 import type { NativeSocket } from '../native.js';
 import { inodeOf } from './listeners.js';
+import type { SLOT_OPTIONS } from './options.js';
 import type { Member } from './tier.js';
 
 /** Inodes of the sockets that are in a group of this process, to refuse them to a second one in every tier. */
@@ -17,11 +18,12 @@ export function limitOf(socket: NativeSocket): number {
 }
 
 /** What a member has besides its socket. */
-export type OwnOfMember = Pick<Member, 'weight' | 'enabled' | 'cpu' | 'worker'>;
+export type OwnOfMember = Pick<Member, (typeof SLOT_OPTIONS)[number] | 'worker'>;
 
 export function memberOf(socket: NativeSocket, own: OwnOfMember): Member {
-  const { weight, enabled, cpu, worker } = own;
-  return { socket, inode: inodeOf(socket), limit: limitOf(socket), weight, enabled, cpu, worker };
+  const { weight, enabled, cpu, maxConnections, worker } = own;
+  const inode = inodeOf(socket);
+  return { socket, inode, limit: limitOf(socket), weight, enabled, cpu, maxConnections, worker };
 }
 
 export class Members {
@@ -31,7 +33,7 @@ export class Members {
   /** Kernel drops of sockets that have left, by slot, so that a slot's count never goes back. */
   readonly #pastDrops: number[] = [];
 
-  constructor(members: readonly Member[], capacity: number) {
+  constructor(members: readonly (Member | undefined)[], capacity: number) {
     this.#slots = [...members];
     this.capacity = capacity;
   }

@@ -7,7 +7,7 @@ import { applyLiveOptions, type BoundOptions } from './listener-options.js';
 import { adoptListeners, explain, inodeOf, openSocket } from './listeners.js';
 import type { LiveOptions } from './live-options.js';
 import { isClaimed, type Members, memberOf } from './members.js';
-import { assertGives } from './options.js';
+import { assertGives, SLOT_OPTIONS } from './options.js';
 import type { Selection } from './selection.js';
 import type { Settings } from './settings.js';
 import type { GroupState, Member } from './tier.js';
@@ -21,6 +21,8 @@ export class Membership {
   readonly #settings: Settings;
   readonly #selection: Selection;
   readonly #options: LiveOptions;
+  /** Listeners of the group that are in no slot yet, by descriptor. */
+  readonly #successors = new Map<number, NativeSocket>();
 
   constructor(
     group: GroupState,
@@ -41,31 +43,66 @@ export class Membership {
   add(given: AddOptions): number {
     const { fd, slot: wanted, ...own } = checkAdding(given);
     const slot = this.#members.vacancy(wanted);
-    const weight = own.weight ?? this.#settings.asked.weight ?? 1;
-    const enabled = own.enabled ?? this.#settings.asked.enabled ?? true;
-    const cpu = own.cpu ?? this.#settings.asked.cpu ?? -1;
-    assertGives(this.#selection.name, 'weight', weight);
-    assertGives(this.#selection.name, 'enabled', enabled);
-    assertGives(this.#selection.name, 'cpu', cpu);
-    if (!enabled) this.#options.assertOneStaysEnabled(slot);
+    const { asked } = this.#settings;
+    const wishes = {
+      weight: own.weight ?? asked.weight ?? 1,
+      enabled: own.enabled ?? asked.enabled ?? true,
+      cpu: own.cpu ?? asked.cpu ?? -1,
+      maxConnections: own.maxConnections ?? asked.maxConnections ?? 0,
+    };
+    for (const name of SLOT_OPTIONS) assertGives(this.#selection.name, name, wishes[name]);
+    if (!wishes.enabled) this.#options.assertOneStaysEnabled(slot);
     const socket = this.#newListener(fd, this.#selection.inForce('backlog'));
-    this.#place(slot, memberOf(socket, { weight, enabled, cpu, worker: { helps: false } }));
+    this.#place(slot, memberOf(socket, { ...wishes, worker: { helps: false } }));
     return slot;
   }
 
-  async replace(slot: number, fd?: number): Promise<void> {
+  /** @param quiet when nobody accepts from the one before any more: until then it is given nothing new, and left alone. */
+  async replace(slot: number, fd?: number, quiet?: Promise<unknown>): Promise<void> {
     const before = this.#members.at(slot);
     this.#assertCanLeave(slot, true);
     const { limit } = before;
-    const member = memberOf(this.#newListener(fd, limit), before);
+    const successor = fd === undefined ? undefined : this.#successors.get(fd);
+    if (fd !== undefined) this.#successors.delete(fd);
+    const member = memberOf(successor ?? this.#newListener(fd, limit), before);
     this.#place(slot, { ...member, limit }, before);
-    await this.#leave(slot, before);
+    if (quiet) await quiet;
+    if (this.#group.closed) before.socket.close();
+    else await this.#leave(slot, before);
+  }
+
+  /**
+   * A listener for whoever is to follow in a slot, which is given nothing before it is put there by {@link replace}.
+   *
+   * @returns its descriptor, which stays the group's.
+   */
+  openSuccessor(slot: number): number {
+    const { limit } = this.#members.at(slot);
+    const socket = this.#newListener(undefined, limit);
+    this.#successors.set(socket.fd, socket);
+    this.#group.order.joined(inodeOf(socket));
+    return socket.fd;
+  }
+
+  /** One that nobody has followed with. Called for any other it does nothing. */
+  closeSuccessor(fd: number): void {
+    const socket = this.#successors.get(fd);
+    if (!socket) return;
+    this.#successors.delete(fd);
+    const inode = inodeOf(socket);
+    socket.close();
+    this.#group.order.left(inode);
+  }
+
+  closeSuccessors(): void {
+    for (const fd of [...this.#successors.keys()]) this.closeSuccessor(fd);
   }
 
   async remove(slot: number): Promise<void> {
     const member = this.#members.at(slot);
     this.#assertCanLeave(slot, false);
     this.#members.empty(slot);
+    this.#group.keeping?.drop(`slot.${slot}`);
     await this.#leave(slot, member);
   }
 
@@ -96,6 +133,7 @@ export class Membership {
     try {
       this.#selection.tier.placed(slot, before);
       this.#members.claim(member);
+      this.#group.keeping?.keep(`slot.${slot}`, member.socket.fd);
     } catch (error) {
       undo();
       member.socket.close();

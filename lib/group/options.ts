@@ -67,16 +67,61 @@ export const OPTIONS = {
     scope: 'group',
     live: true,
     gives: { ebpf: 'all', cbpf: ['hash'], none: ['hash'] },
-    text: "Who gets a connection; see docs/policies.md. `idle-first`: in turn, but an idle worker before a busy one, and nobody who is stuck. `two-choices`: the better of two at random. `least-queue`: the best of all. `least-connections`: who has the fewest open. `weighted`: in turn by weight. `hash`: by the connection's hash and weight. `sticky`: by the client's address. `local-cpu`: who is placed on the CPU that has the packet (`cpu`), else as `idle-first`. Without being asked for, `hash` below the `ebpf` selector.",
+    text: "Who gets a connection; see docs/policies.md. `idle-first`: in turn, but an idle worker before a busy one, and nobody who is stuck. `two-choices`: the better of two at random. `least-queue`: the best of all. `least-connections`: who has the fewest open. `weighted`: who has the fewest open for its weight. `hash`: by the connection's hash and weight. `sticky`: by the client's address. `local-cpu`: who is placed on the CPU that has the packet (`cpu`), else as `idle-first`. Without being asked for, `hash` below the `ebpf` selector.",
   }),
   overflow: row({
-    schema: z.enum(['drop', 'reset']),
-    range: '`drop`, `reset`',
+    schema: z.enum(['drop', 'reset', 'wait']),
+    range: '`drop`, `reset`, `wait`',
     default: 'drop',
     scope: 'group',
     live: true,
     gives: { ebpf: 'all', cbpf: ['drop'], none: ['drop'] },
-    text: 'What happens to a SYN when nobody has room. `drop`: silence, the client tries again after a second. `reset`: refused at once.',
+    text: 'What happens to a SYN when nobody has room. `drop`: silence, the client tries again after a second. `reset`: refused at once. `wait`: put on a waiting list, from which workers take when they have room, first come first served; refused when that is full. See docs/limits.md.',
+  }),
+  maxConnections: row({
+    schema: int(0, 1_000_000),
+    range: 'integer, 0 to 1000000 connections; 0: no limit',
+    default: 0,
+    scope: 'slot',
+    live: true,
+    gives: { ebpf: 'all', cbpf: [0], none: [0] },
+    text: 'How many connections the worker of a slot has open at most, those in its accept queue included. Kept by the kernel: a place is taken before the worker is chosen. One that is lowered closes nothing.',
+  }),
+  exclusiveHandover: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: false,
+    scope: 'group',
+    live: true,
+    gives: { ebpf: 'all', cbpf: [false], none: [false] },
+    text: 'Whether a worker that has been given a connection is given no other one before it has accepted it.',
+  }),
+  countConnections: row({
+    schema: z.boolean(),
+    range: 'boolean',
+    default: false,
+    scope: 'group',
+    live: true,
+    gives: { ebpf: 'all', cbpf: [false], none: [false] },
+    text: 'Whether open connections are counted also where no policy and no limit needs it.',
+  }),
+  waitLimit: row({
+    schema: int(1, 65535),
+    range: 'integer, 1 to 65535 connections',
+    default: 1024,
+    scope: 'group',
+    live: true,
+    gives: everywhere,
+    text: 'With the overflow policy `wait`: how long the waiting list may become. No longer than net.core.somaxconn.',
+  }),
+  waitTimeout: row({
+    schema: int(0, 86_400_000),
+    range: 'integer, 0 to 86400000 milliseconds; 0: for ever',
+    default: 30_000,
+    scope: 'group',
+    live: true,
+    gives: everywhere,
+    text: 'With the overflow policy `wait`: how long a connection waits; then it is reset. A master has to be there to do it.',
   }),
   migrate: row({
     schema: z.boolean(),
@@ -272,6 +317,9 @@ export type ListenerOptionName = {
 }[OptionName];
 /** What was asked for; whatever is missing has its default. */
 export type AskedOptions = { [Name in OptionName]?: GroupOptions[Name] | undefined };
+
+/** Options of slots that are the member's own fields; `backlog` is besides a matter of the socket. */
+export const SLOT_OPTIONS = ['weight', 'enabled', 'cpu', 'maxConnections'] as const;
 
 export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
 

@@ -9,6 +9,7 @@ import {
   OPTION_NAMES,
   type OptionName,
   type SelectorName,
+  SLOT_OPTIONS,
 } from './options.js';
 
 export function oneMustStayEnabled(selector: SelectorName): SpillwayError {
@@ -51,9 +52,10 @@ export class Settings {
     return () => {
       for (const name of OPTION_NAMES) delete this.#asked[name];
       Object.assign(this.#asked, asked);
-      for (const { member, limit, weight, enabled, cpu } of members) {
+      for (const { member, limit, ...own } of members) {
         if (member.limit !== limit && member.socket.acceptQueue()) member.socket.listen(limit);
-        Object.assign(member, { limit, weight, enabled, cpu });
+        member.limit = limit;
+        for (const name of SLOT_OPTIONS) Object.assign(member, { [name]: own[name] });
       }
     };
   }
@@ -71,11 +73,8 @@ export class Settings {
         if (value !== undefined) assertGives(selector, name, value);
       }
       const { present } = this.#members;
-      for (const { weight, enabled, cpu } of present) {
-        assertGives(selector, 'weight', weight);
-        assertGives(selector, 'enabled', enabled);
-        assertGives(selector, 'cpu', cpu);
-      }
+      for (const member of present)
+        for (const name of SLOT_OPTIONS) assertGives(selector, name, member[name]);
       if (selector !== 'ebpf' && !present.some(({ enabled }) => enabled)) throw oneMustStayEnabled(selector);
     } catch (error) {
       if (reason === undefined || !(error instanceof SpillwayError)) throw error;

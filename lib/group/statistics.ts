@@ -4,7 +4,7 @@ import type { Decisions, Readiness } from './layout.js';
 import type { Members } from './members.js';
 import type { SelectorName } from './options.js';
 import type { Selection } from './selection.js';
-import { UNKNOWN_COUNT } from './tier.js';
+import { UNKNOWN_COUNT, type WaitingCount } from './tier.js';
 
 /** One socket's state, and its slot's counts since the selector in force took over (also over replaced sockets). */
 export interface SocketStats {
@@ -33,6 +33,12 @@ export interface SocketStats {
   redirectedIn: number | null;
   /** Decisions whose first choice was this slot and that went elsewhere. */
   redirectedOut: number | null;
+  /** Connections that the slot's worker has open, those in its accept queue included; null where they are not counted. */
+  connections: number | null;
+  /** Places that are promised to connections to come; null where they are not counted. */
+  promised: number | null;
+  /** How many it may have; 0: as many as come. */
+  maxConnections: number;
   /** What the kernel dropped at this socket by itself. */
   kernelDrops: number;
 }
@@ -55,6 +61,14 @@ export interface GroupStats {
   stale: number | null;
   /** Sum over all slots, also those that are empty now. */
   kernelDrops: number;
+  /** Connections that were put on the waiting list; null below `ebpf`. */
+  waited: number | null;
+  /** The waiting list, with the age of its first connection in milliseconds; null where there is none. */
+  waiting: WaitingCount | null;
+}
+
+function waitedOf({ syn, cookieAck, migration }: Decisions): number {
+  return syn.waiting + cookieAck.waiting + migration.waiting;
 }
 
 export function gatherStats(address: Endpoint, members: Members, selection: Selection): GroupStats {
@@ -70,6 +84,7 @@ export function gatherStats(address: Endpoint, members: Members, selection: Sele
       listening: queue !== undefined,
       enabled: member.enabled,
       weight: member.weight,
+      maxConnections: member.maxConnections,
       queue: queue?.length ?? 0,
       limit: Math.min(member.limit, queue?.limit ?? 0),
       ...(counts.slots[slot] ?? UNKNOWN_COUNT),
@@ -88,5 +103,7 @@ export function gatherStats(address: Endpoint, members: Members, selection: Sele
     migrated: selection.migrated(counts.migrated),
     stale: counts.stale,
     kernelDrops: drops.reduce((sum, count) => sum + count, 0),
+    waited: counts.decisions ? waitedOf(counts.decisions) : null,
+    waiting: counts.waiting,
   };
 }

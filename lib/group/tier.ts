@@ -1,5 +1,6 @@
 /** What the three selectors have in common: a tier decides which member of a group gets a connection. */
 import type { Endpoint, LoopNote, NativeSocket } from '../native.js';
+import type { AdmissionsSnapshot } from './admissions.js';
 import type { JoinOrder } from './join-order.js';
 import type { Decisions, Readiness } from './layout.js';
 import type { GroupOptions, SelectorName } from './options.js';
@@ -15,6 +16,8 @@ export interface Member {
   enabled: boolean;
   /** The CPU its worker runs on; −1: on none in particular. */
   cpu: number;
+  /** Connections its worker may have open; 0: no limit. */
+  maxConnections: number;
   /** What is known of its worker beyond its listener. */
   worker: WorkerInSlot;
 }
@@ -88,6 +91,36 @@ export function reachable(members: readonly (Member | undefined)[]): NativeSocke
   return members.find((member) => member?.socket.acceptQueue() !== undefined)?.socket;
 }
 
+/** Where descriptors are kept for a process that goes on when this one has ended, by name. */
+export interface Keeping {
+  /** A copy of the descriptor is kept under that name, in the place of the one of before. */
+  keep(name: string, fd: number): void;
+  drop(name: string): void;
+}
+
+/** What a tier has to know to go on where that of another process has ended. */
+export interface TierSnapshot {
+  admissions: AdmissionsSnapshot;
+}
+
+/** With the descriptors that were kept, by name; whoever takes one owns it. */
+export interface AdoptedTier extends TierSnapshot {
+  kept: Map<string, number>;
+}
+
+/** The options of a group that a tier carries out. */
+export type TierSettings = Pick<
+  GroupOptions,
+  | 'policy'
+  | 'overflow'
+  | 'migrate'
+  | 'rescue'
+  | 'exclusiveHandover'
+  | 'countConnections'
+  | 'waitLimit'
+  | 'waitTimeout'
+>;
+
 /** What a tier sees of its group. The group owns it and tells the tier after every change. */
 export interface GroupState {
   readonly endpoint: Endpoint;
@@ -97,11 +130,17 @@ export interface GroupState {
   /** Who is where in the kernel's group; tiers report every socket that joins or leaves it. */
   readonly order: JoinOrder;
   /** The group's options as they are in force under a selector: some defaults differ. */
-  settings(selector: SelectorName): Pick<GroupOptions, 'policy' | 'overflow' | 'migrate' | 'rescue'>;
+  settings(selector: SelectorName): TierSettings;
   /** Descriptor of the map that workers write their hints into; undefined: they write none. */
   readonly hints: number | undefined;
   /** Undefined: nobody carries out rescues. */
   readonly rescues: Rescues | undefined;
+  /** Whether there are workers that take from a waiting list. */
+  readonly takesWaiting: boolean;
+  /** Undefined: nothing of the group outlives this process. */
+  readonly keeping: Keeping | undefined;
+  /** Undefined: the group begins here. */
+  readonly adopted: AdoptedTier | undefined;
   /** Whether half-open requests may be harmless clients that have not spoken yet (TCP_DEFER_ACCEPT). */
   readonly deferring: boolean;
   /** Opens one more listener on the endpoint, not listening yet. The caller owns it. */
@@ -120,6 +159,9 @@ export interface SlotCount {
   chosen: { syn: number; cookieAck: number; migration: number } | null;
   redirectedIn: number | null;
   redirectedOut: number | null;
+  /** Connections its worker has open, and places that are promised to connections to come. */
+  connections: number | null;
+  promised: number | null;
 }
 
 /** Of a slot of which the tier knows nothing. */
@@ -129,6 +171,8 @@ export const UNKNOWN_COUNT: Readonly<SlotCount> = {
   chosen: null,
   redirectedIn: null,
   redirectedOut: null,
+  connections: null,
+  promised: null,
 };
 
 export interface TierCounts {
@@ -137,10 +181,31 @@ export interface TierCounts {
   stale: number | null;
   /** Connections of leaving listeners that were moved or handed over. */
   migrated: number;
+  /** The waiting list; null where there is none. */
+  waiting: WaitingCount | null;
+}
+
+export interface WaitingCount {
+  /** Connections in it. */
+  length: number;
+  /** Handshakes under way to it. */
+  halfOpen: number;
+  /** Milliseconds that the first of it has waited; 0 for an empty one. */
+  age: number;
+}
+
+/** By what a worker asks the kernel for places; both descriptors are the caller's. */
+export interface ClaimsOfWorker {
+  sender: number;
+  receiver: number;
+  /** To be called when the worker is gone. */
+  end(): void;
 }
 
 export interface Tier {
   readonly name: SelectorName;
+  /** For another process to go on with; undefined where there is nothing but the listeners. */
+  snapshot(): TierSnapshot | undefined;
   /**
    * Limits, weights, enabled or group settings have changed, or a socket whose `leave()` had begun under the tier before
    * this one has been closed.
@@ -159,6 +224,18 @@ export interface Tier {
    */
   leave(slot: number, socket: NativeSocket, inode: number): Promise<void>;
   counts(): TierCounts;
+  /** Descriptor of the listener whose queue is the waiting list; undefined: there is none. It stays the tier's. */
+  readonly waitingList: number | undefined;
+  /** As in `counts()`, for a fraction of its price. */
+  waiting(): WaitingCount | undefined;
+  /**
+   * For the worker that serves in a slot.
+   *
+   * @returns undefined where it may have as many connections as come.
+   */
+  openClaims(slot: number): ClaimsOfWorker | undefined;
+  /** What a worker has open; undefined where that is not known. */
+  connectionsOf(process: number): number | undefined;
   /** As in `counts()`, for a fraction of its price. */
   decisions(): Decisions | null;
   /** Whether `refuseNew()` is in force. */

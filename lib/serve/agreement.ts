@@ -12,6 +12,8 @@ export interface AgreementParts {
   handover: Handover;
   rescue: Rescue;
   operations: Operations;
+  /** Told after every look. */
+  agreed: () => void;
   /** What goes wrong with one slot or port must not keep the others from agreeing. */
   report: (error: Error) => void;
 }
@@ -61,7 +63,7 @@ export class Agreement {
 
   #lookNow(): void {
     this.#isDue = false;
-    const { slots, ports, handover, rescue, report } = this.#parts;
+    const { slots, ports, handover, rescue, agreed, report } = this.#parts;
     const staff = new Map(slots.wanted.map((slot) => [slot.number, slot.workers]));
     const attempt = (act: () => void) => {
       try {
@@ -74,5 +76,6 @@ export class Agreement {
     for (const number of rescue.staffed) if (!staff.has(number)) rescue.serves(number, undefined);
     for (const port of ports) attempt(() => port.agree(staff));
     handover.retry();
+    agreed();
   }
 }

@@ -15,6 +15,7 @@ import { native } from '../native.js';
 const CHANNEL = 'kChannelHandle';
 
 interface Pipe {
+  readonly fd: number;
   onread: ((this: Pipe, data?: ArrayBuffer) => void) | undefined;
 }
 
@@ -55,9 +56,19 @@ export function closeHandle(handle: unknown): void {
   (destroy ?? close)?.call(handle);
 }
 
-function guardReading(child: ChildProcess, broken: () => void): void {
+/** Descriptor of the master's end of a child's channel, which stays Node's; undefined where there is none. */
+export function channelFdOf(child: ChildProcess): number | undefined {
+  const fd = pipeOf(child)?.fd;
+  return fd !== undefined && fd >= 0 ? fd : undefined;
+}
+
+function pipeOf(child: ChildProcess): Pipe | undefined {
   const symbol = Object.getOwnPropertySymbols(child).find(({ description }) => description === CHANNEL);
-  const pipe = symbol && (child as unknown as Record<symbol, Pipe | undefined>)[symbol];
+  return symbol && (child as unknown as Record<symbol, Pipe | undefined>)[symbol];
+}
+
+function guardReading(child: ChildProcess, broken: () => void): void {
+  const pipe = pipeOf(child);
   const read = pipe?.onread;
   if (!pipe || typeof read !== 'function') return;
   pipe.onread = function (this: Pipe, ...data) {

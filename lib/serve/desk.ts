@@ -46,12 +46,16 @@ export class Desk {
   readonly #isWorker: (pid: number) => boolean;
   readonly #answer: Answering;
 
-  private constructor(isWorker: (pid: number) => boolean, answer: Answering, patience: number) {
+  private constructor(
+    isWorker: (pid: number) => boolean,
+    answer: Answering,
+    patience: number,
+    name = newName(),
+  ) {
     this.#isWorker = isWorker;
     this.#answer = answer;
     this.#patience = patience;
-    const name = `@spillway-${process.pid}-`;
-    this.name = name + randomBytes(NAME_LENGTH).toString('hex').slice(name.length, NAME_LENGTH);
+    this.name = name;
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#hear(socket));
   }
 
@@ -71,6 +75,28 @@ export class Desk {
       desk.#server.listen(`\0${desk.name.slice(1)}`, resolve);
     });
     return desk;
+  }
+
+  /** The same desk in another process: workers find it where it was. The descriptor of its listener is the desk's. */
+  static async adopt(
+    name: string,
+    fd: number,
+    isWorker: (pid: number) => boolean,
+    answer: Answering,
+    patience = PATIENCE,
+  ): Promise<Desk> {
+    const desk = new Desk(isWorker, answer, patience, name);
+    await new Promise<void>((resolve, reject) => {
+      desk.#server.once('error', reject);
+      // It calls listen(2), by which the kernel takes this process for the one that workers look for.
+      desk.#server.listen({ fd }, resolve);
+    });
+    return desk;
+  }
+
+  /** Descriptor of its listener, which stays the desk's. */
+  get fd(): number {
+    return (this.#server as unknown as { _handle: { fd: number } })._handle.fd;
   }
 
   close(): void {
@@ -131,4 +157,9 @@ export class Desk {
     }
     return this.#answer(question, pid);
   }
+}
+
+function newName(): string {
+  const name = `@spillway-${process.pid}-`;
+  return name + randomBytes(NAME_LENGTH).toString('hex').slice(name.length, NAME_LENGTH);
 }

@@ -12,6 +12,8 @@ export interface MasterEvents {
   close: [];
   /** A process has been started; its stdout and stderr can be read from here on. */
   'worker:start': [worker: Worker];
+  /** A worker that another master had started is this one's now; its stdout and stderr can be read from here on. */
+  'worker:adopted': [worker: Worker];
   /** A worker listens on one more port, also again after it had closed its server. */
   'worker:listening': [worker: Worker];
   /** A worker is ready, so many milliseconds after its start. */
@@ -42,7 +44,12 @@ export interface MasterEvents {
   /** A port can take connections: one that was declared, or that the program has asked for. */
   port: [group: SocketGroup];
   reload: [reload: { phase: 'begin' | 'done' | 'failed'; error?: SpillwayError }];
-  scale: [scale: { from: number; to: number }];
+  /** There are more workers, or fewer. `why`: by themselves, for that reason. */
+  scale: [scale: { from: number; to: number; why?: string }];
+  /** More workers are wanted, or fewer, and that is about to be carried out. */
+  demand: [demand: { from: number; to: number; why: string }];
+  /** Processors have come or gone, and workers were moved. `cpus`: those there are now. */
+  moved: [cpus: readonly number[]];
   /** Connection requests that nobody had room for, since the last event; looked at once a second, under `ebpf`. */
   overflow: [overflow: { group: SocketGroup; dropped: number; reset: number }];
   /**

@@ -125,8 +125,10 @@ export class Health {
     const stoppedSince = this.#stoppedSince.get(worker);
     const readySince = now - (performance.now() - (worker.readyAt ?? 0));
     const time = unresponsiveFor({ loop, stoppedSince, readySince, now });
-    const why = stoppedSince === undefined ? 'its event loop is stuck' : 'its process is stopped';
     const stuck = time > stuckAfter;
+    // A loop that stood still in the middle of a turn may have been stopped there.
+    if (stuck && !worker.stuck) this.#noteStopped(worker, now);
+    const why = this.#stoppedSince.has(worker) ? 'its process is stopped' : 'its event loop is stuck';
     // Seen between two looks, it is not minded later than it should be.
     if (!stuck && stoppedSince === now) setTimeout(() => this.#again(worker), stuckAfter + 1).unref();
     if (stuck !== worker.stuck) {

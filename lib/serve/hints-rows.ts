@@ -25,15 +25,37 @@ export class HintsRows {
   #map: number | undefined;
   readonly #free: number[] = [];
 
-  /** @param rows how many workers there may be at a time whose hints the kernel reads. */
-  constructor(rows: number) {
+  /**
+   * @param rows how many workers there may be at a time whose hints the kernel reads.
+   * @param left the map of a master that has ended, which had as many rows, and the rows that workers have; the descriptor
+   *   is this object's.
+   */
+  constructor(rows: number, left?: { map: number; taken: ReadonlySet<number> }) {
     try {
-      this.#map = native().createHintsMap(rows);
+      this.#map = left?.map ?? native().createHintsMap(rows);
     } catch {
       // Without the privilege, no selector could read it.
       return;
     }
-    for (let row = rows; row-- > 0; ) this.#free.push(row);
+    for (let row = rows; row-- > 0; ) if (!left?.taken.has(row)) this.#free.push(row);
+  }
+
+  /** The page of a worker that a master before this one has started. The descriptor is the page's from then on. */
+  adopt(fd: number, row: number | undefined): HintsPage {
+    const hints = new (native().Hints)('map', fd);
+    let taken = true;
+    return {
+      fd,
+      row: row ?? 0,
+      inKernel: row !== undefined && this.#map !== undefined,
+      read: () => (taken ? hints.read() : SILENT),
+      close: () => {
+        if (taken && row !== undefined) this.#giveBack(row, fd);
+        else if (taken) closeSync(fd);
+        taken = false;
+        hints.close();
+      },
+    };
   }
 
   /** Descriptor of the map; undefined: there is none. */

@@ -6,6 +6,7 @@ import { SpillwayError, systemError } from '../errors.js';
 import { packageRoot } from '../native.js';
 import type { HintsPage } from './hints-rows.js';
 import type { Plan } from './options.js';
+import type { Place } from './placement.js';
 import { withPreload } from './preload-option.js';
 import { FIRST_FD, type InheritedListener, PRIVATE_VARIABLES, type WorkerStart } from './protocol.js';
 
@@ -32,6 +33,10 @@ export interface Gifts {
   desk: string;
   /** The port in the variable PORT; undefined leaves it as it is. */
   port: number | undefined;
+  /** Processors that it may use; undefined: the master's. */
+  cpus?: Place | undefined;
+  /** Its end of the lifeline, if it outlives its master; otherwise it ends with it. */
+  lifeline?: number | undefined;
 }
 
 /** @throws {SpillwayError} `ERR_SPILLWAY_ADDON` naming the file that has not been built. */
@@ -59,14 +64,17 @@ export function launch(plan: Plan, slot: number, gifts: Gifts): ChildProcess {
     ? [process.execPath, '--require', PRELOAD, ...program.execArgv, program.file]
     : [program.file];
   // Behind the report come these and Node's IPC channel; no other descriptor shall reach the worker.
-  const more = node ? [node.hints.fd, node.help, 'ipc'] : [];
+  const { lifeline } = gifts;
+  const shared = node ? [node.hints.fd, node.help, 'ipc'] : [];
+  const more = lifeline === undefined ? shared : [...shared, lifeline];
   const options = [
-    `--die-with-parent=${process.pid}`,
+    lifeline === undefined ? `--die-with-parent=${process.pid}` : `--lifeline=${report + more.length}`,
     // Ctrl-C in the master's terminal is the master's to deal with.
     '--own-group',
     `--report-fd=${report}`,
     `--close-from=${report + 1 + more.length}`,
     ...(node ? [] : ['--blocking']),
+    ...(gifts.cpus ? [`--cpus=${gifts.cpus.join()}`] : []),
     ...(identity.uid === undefined ? [] : [`--uid=${identity.uid}`]),
     ...(identity.gid === undefined ? [] : [`--gid=${identity.gid}`]),
     ...(identity.groups.length === 0 ? [] : [`--groups=${identity.groups.join()}`]),
@@ -94,6 +102,7 @@ function environment({ env }: Plan, slot: number, gifts: Gifts, next: number): N
   const start: WorkerStart = {
     slot,
     master: process.pid,
+    kept: gifts.lifeline !== undefined,
     desk,
     hints: next,
     help: next + 1,

@@ -4,11 +4,14 @@ import { SpillwayError } from '../errors.js';
 import type { SocketGroup } from '../group/group.js';
 import { Agreement } from './agreement.js';
 import { Answers } from './answers.js';
-import { Desk } from './desk.js';
+import type { Change } from './demand.js';
+import { DemandWatch } from './demand-watch.js';
+import { type Answering, Desk } from './desk.js';
 import { Ending } from './ending.js';
 import type { MasterEvents } from './events.js';
 import { Handover } from './handover.js';
 import { HintsRows } from './hints-rows.js';
+import { type Keeping, type Legacy, NOTHING_KEPT, StateKeeper, takeState } from './keeping.js';
 import { assertBuilt } from './launch.js';
 import { closedMeanwhile, Operations } from './operations.js';
 import {
@@ -21,15 +24,16 @@ import {
   type WorkerChange,
 } from './options.js';
 import { OverflowWatch } from './overflow.js';
+import { Placing } from './placing.js';
 import { usageOf } from './process-usage.js';
 import { toWorker } from './protocol.js';
 import { replaceInTurn, replaceTogether, restartAll } from './replacing.js';
 import { Rescue } from './rescue.js';
 import { scaleTo } from './scaling.js';
-import { ServicePorts } from './service-ports.js';
+import { type PortsSnapshot, ServicePorts } from './service-ports.js';
 import type { Slot } from './slot.js';
 import { Slots } from './slots.js';
-import { Staffing } from './staffing.js';
+import { Staffing, type StaffSnapshot } from './staffing.js';
 import { type MasterState, type MasterStatus, portStatus, slotRows } from './status.js';
 import { TicketKeys } from './ticket-keys.js';
 import { Watching } from './watching.js';
@@ -46,9 +50,30 @@ export type { MasterStatus } from './status.js';
  *   `ERR_SPILLWAY_SCRIPT_MISSING`, `ERR_SPILLWAY_ADDON` (launcher or preload not built)
  */
 export function serve(options: MasterOptions): Master {
+  return serveKept(options, undefined);
+}
+
+/** @internal {@link serve}, for a master that another one follows when it ends otherwise than by {@link Master.close}. */
+export function serveKept(options: MasterOptions, kept: Kept | undefined): Master {
   const plan = planOf(options);
   assertBuilt();
-  return new Master(plan);
+  return new Master(plan, kept);
+}
+
+/** Where what outlives the master is kept, and what the one before it has left. */
+export interface Kept {
+  keeping: Keeping;
+  legacy: Legacy;
+}
+
+/** What has to be known of a master to go on with it. Plain data. */
+interface MasterSnapshot {
+  wanted: number;
+  ports: PortsSnapshot;
+  staff: StaffSnapshot;
+  desk: string;
+  ticketKeys: string;
+  hintsRows: number;
 }
 
 /**
@@ -62,7 +87,7 @@ export class Master extends EventEmitter<MasterEvents> {
   readonly #slots = new Slots();
   readonly #operations = new Operations();
   readonly #handover = new Handover();
-  readonly #rescue = new Rescue();
+  readonly #rescue: Rescue;
   readonly #hints: HintsRows;
   readonly #ports: ServicePorts;
   readonly #keys: TicketKeys;
@@ -73,6 +98,14 @@ export class Master extends EventEmitter<MasterEvents> {
   readonly #overflow: OverflowWatch;
   #desk: Desk | undefined;
   #watching: Watching | undefined;
+  readonly #kept: Kept | undefined;
+  readonly #states: StateKeeper | undefined;
+  /** Of the master before this one. */
+  readonly #left: MasterSnapshot | undefined;
+  readonly #hintsRows: number;
+  #isSaveDue = false;
+  #demand: DemandWatch | undefined;
+  #placing: Placing | undefined;
   #state: MasterState = 'starting';
   #closing: Promise<void> | undefined;
   /** Desk and declared ports; the end waits for it, so that nothing is opened after it. */
@@ -83,26 +116,40 @@ export class Master extends EventEmitter<MasterEvents> {
   readonly #awaited = { ready: false, closed: false };
 
   /** @internal Use {@link serve} or {@link Master.start}. */
-  constructor(plan: Plan) {
+  constructor(plan: Plan, kept?: Kept) {
     super();
     this.#plan = plan;
-    this.#hints = new HintsRows(hintsRowsOf(plan));
+    this.#kept = kept;
+    const left = kept && takeState<MasterSnapshot>(kept.legacy);
+    this.#left = left?.state;
+    this.#states = kept && new StateKeeper(kept.keeping, left?.number ?? 0);
+    const keeping = kept?.keeping;
+    this.#hintsRows = this.#left?.hintsRows ?? hintsRowsOf(plan);
+    this.#hints = new HintsRows(this.#hintsRows, this.#hintsLeft());
+    if (this.#hints.map !== undefined) keeping?.keep('hints', this.#hints.map);
+    this.#rescue = new Rescue((port, notice) => {
+      if (notice === 'expired') this.#ports.get(port)?.expire();
+      else this.#demand?.wanted();
+    });
     const planNow = () => this.#plan;
     const report = (error: Error) => this.#report(error);
     const [slots, operations] = [this.#slots, this.#operations];
     const [handover, hints, rescue] = [this.#handover, this.#hints, this.#rescue];
     const ports = new ServicePorts(
       planNow,
-      { handover, hints, rescue },
+      { handover, hints, rescue, keeping: keeping ?? NOTHING_KEPT },
       (port) => this.emit('port', port.group),
       report,
     );
     this.#ports = ports;
-    this.#keys = new TicketKeys(plan.ticketKeyRotation, (keys) => {
+    const tellKeys = (keys: string) => {
       for (const worker of slots.workers) worker.tell(toWorker({ event: 'ticketKeys', keys }));
-    });
+      this.#save();
+    };
+    this.#keys = new TicketKeys(plan.ticketKeyRotation, tellKeys, this.#left?.ticketKeys);
     this.#answers = new Answers({ plan: planNow, slots, operations, report }, ports, this.#keys);
-    this.#agreement = new Agreement({ slots, ports, handover, rescue, operations, report });
+    const agreed = () => this.#saveSoon();
+    this.#agreement = new Agreement({ slots, ports, handover, rescue, operations, agreed, report });
     this.#staffing = new Staffing({
       plan: planNow,
       slots,
@@ -113,6 +160,9 @@ export class Master extends EventEmitter<MasterEvents> {
       agreement: this.#agreement,
       operations,
       desk: () => this.#desk?.name ?? '',
+      placing: () => this.#placing,
+      keeping,
+      changed: () => this.#save(),
       events: this,
       failed: (error) => this.#giveUpIfAllFailed(error),
       report,
@@ -155,6 +205,16 @@ export class Master extends EventEmitter<MasterEvents> {
   get closed(): Promise<void> {
     this.#awaited.closed = true;
     return this.#closed;
+  }
+
+  /** Whether it has gone on with what another master had begun. */
+  get isSuccessor(): boolean {
+    return this.#left !== undefined;
+  }
+
+  /** How many workers there are to be. */
+  get wanted(): number {
+    return this.#slots.wanted.length;
   }
 
   get state(): MasterState {
@@ -234,6 +294,14 @@ export class Master extends EventEmitter<MasterEvents> {
    */
   scale(workers: number): Promise<void> {
     return this.#operations.inTurn(async () => {
+      const { demand } = this.#plan;
+      if (demand) {
+        throw new SpillwayError(
+          'ERR_SPILLWAY_OPTION_FIXED',
+          `the number of workers follows the load, between ${demand.min} and ${demand.max}`,
+          { hint: 'Start the master with a fixed number of workers to set it by hand.' },
+        );
+      }
       planOf({ ...this.#plan.options, workers });
       const most = Math.min(...this.groups.map(({ capacity }) => capacity));
       if (workers > most) {
@@ -245,17 +313,36 @@ export class Master extends EventEmitter<MasterEvents> {
           },
         );
       }
-      const from = this.#slots.wanted.length;
-      await scaleTo(workers, {
-        slots: this.#slots,
-        ports: this.#ports,
-        answers: this.#answers,
-        add: (number) => this.#staffing.add(number),
-        report: (error) => this.#report(error),
-      });
+      await this.#scaleTo(workers);
       this.#plan = { ...this.#plan, workers, options: { ...this.#plan.options, workers } };
-      if (workers !== from) this.emit('scale', { from, to: workers });
     });
+  }
+
+  /** In turn, and with a number that is possible. @param why by themselves. */
+  async #scaleTo(workers: number, why?: string): Promise<void> {
+    const from = this.#slots.wanted.length;
+    await scaleTo(workers, {
+      slots: this.#slots,
+      ports: this.#ports,
+      answers: this.#answers,
+      add: (number) => this.#staffing.add(number),
+      report: (error) => this.#report(error),
+    });
+    if (workers !== from) this.emit('scale', { from, to: workers, ...(why === undefined ? {} : { why }) });
+  }
+
+  /** What the load asks for. It is told before it is done: a worker takes its time. */
+  #followDemand({ workers, why }: Change): Promise<void> {
+    const changed = this.#operations.inTurn(async () => {
+      const from = this.#slots.wanted.length;
+      if (workers === from) return;
+      this.emit('demand', { from, to: workers, why });
+      await this.#scaleTo(workers, why);
+    });
+    changed.catch((error: SpillwayError) => {
+      if (error.code !== 'ERR_SPILLWAY_CLOSED') this.#report(error);
+    });
+    return changed;
   }
 
   /**
@@ -286,32 +373,119 @@ export class Master extends EventEmitter<MasterEvents> {
   /** What there is to know at this moment. */
   async status(): Promise<MasterStatus> {
     const usage = await usageOf(this.#slots.workers.map(({ pid }) => pid));
+    const ports = [...this.#ports].filter(({ isOpen }) => isOpen);
     return {
       pid: process.pid,
       state: this.#state,
       uptime: performance.now() - this.#startedAt,
       wanted: this.#slots.wanted.length,
-      workers: this.#slots.all.flatMap((slot) => slotRows(slot, this.#slots.isRetired(slot), usage)),
-      ports: [...this.#ports]
-        .filter(({ isOpen }) => isOpen)
-        .map((port) => portStatus(port, this.#rescue.sent(port.id))),
+      workers: this.#slots.all.flatMap((slot) => slotRows(slot, this.#slots.isRetired(slot), usage, ports)),
+      ports: ports.map((port) => portStatus(port, this.#rescue.sent(port.id))),
     };
   }
 
   async #open(): Promise<void> {
-    this.#desk = await Desk.open(
-      (pid) => this.#slots.workers.some((worker) => worker.pid === pid),
-      (question, pid) => this.#answers.answer(question, pid),
-    );
+    const left = this.#left;
+    const isWorker = (pid: number) => this.#slots.workers.some((worker) => worker.pid === pid);
+    const answer: Answering = (question, pid) => this.#answers.answer(question, pid);
+    const desk = left && this.#kept?.legacy.take('desk');
+    this.#desk =
+      left && desk !== undefined
+        ? await Desk.adopt(left.desk, desk, isWorker, answer)
+        : await Desk.open(isWorker, answer);
+    this.#kept?.keeping.keep('desk', this.#desk.fd);
     this.#operations.assertOpen();
-    await this.#ports.openDeclared(this.#plan.workers);
+    if (left) await this.#goOnOrGiveUp(left);
+    else await this.#ports.openDeclared(this.#plan.workers);
+    this.#kept?.legacy.giveUp(this.#kept.keeping);
+    this.#save();
+  }
+
+  /** What one master could not go on with, the next one could not either: that one begins anew. */
+  async #goOnOrGiveUp(left: MasterSnapshot): Promise<void> {
+    try {
+      await this.#goOn(left);
+    } catch (error) {
+      const { keeping, legacy } = this.#kept as Kept;
+      for (const name of legacy.names) keeping.drop(name);
+      throw error;
+    }
+  }
+
+  /** Workers first: whoever has gone has given back what it had. */
+  async #goOn({ wanted, staff, ports }: MasterSnapshot): Promise<void> {
+    const { demand, options } = this.#plan;
+    const workers = demand ? Math.min(Math.max(wanted, demand.min), demand.max) : wanted;
+    this.#plan = { ...this.#plan, workers, options: demand ? options : { ...options, workers } };
+    this.#slots.proven = true;
+    this.#addSlots();
+    const found = this.#staffing.adopt(staff, (this.#kept as Kept).legacy);
+    await this.#ports.adopt(ports, (this.#kept as Kept).legacy, (pid) => found.get(pid));
+    // What the master before was about to take away.
+    for (const port of this.#ports) {
+      for (const slot of port.group.slots.filter((number) => number >= workers)) {
+        port.retire(slot);
+        await port.remove(slot);
+      }
+    }
+    this.#agreement.look();
+  }
+
+  #addSlots(): void {
+    for (let number = this.#slots.wanted.length; number < this.#plan.workers; number++)
+      this.#staffing.add(number);
+  }
+
+  #hintsLeft(): { map: number; taken: ReadonlySet<number> } | undefined {
+    const map = this.#left && this.#kept?.legacy.take('hints');
+    if (map === undefined) return undefined;
+    const rows = this.#left?.staff.workers.map(({ hintsRow }) => hintsRow) ?? [];
+    return { map, taken: new Set(rows.filter((row) => row !== null)) };
+  }
+
+  /** What the next master is to know is kept as of now. */
+  #save(): void {
+    if (!this.#states || !this.#desk || this.#operations.isEnding) return;
+    const state: MasterSnapshot = {
+      wanted: this.#slots.staying || this.#plan.workers,
+      ports: this.#ports.snapshot(),
+      staff: this.#staffing.snapshot(),
+      desk: this.#desk.name,
+      ticketKeys: this.#keys.current,
+      hintsRows: this.#hintsRows,
+    };
+    try {
+      this.#states.keep(state);
+    } catch (error) {
+      this.#report(error as Error);
+    }
+  }
+
+  /** After the many changes of one turn of the event loop. */
+  #saveSoon(): void {
+    if (!this.#kept || this.#isSaveDue) return;
+    this.#isSaveDue = true;
+    setImmediate(() => {
+      this.#isSaveDue = false;
+      this.#save();
+    });
   }
 
   async #begin(): Promise<void> {
     try {
       await this.#opening;
       this.#operations.assertOpen();
-      for (let number = 0; number < this.#plan.workers; number++) this.#staffing.add(number);
+      const { placement } = this.#plan;
+      if (placement) {
+        this.#placing = new Placing({
+          placement,
+          slots: this.#slots,
+          ports: this.#ports,
+          moved: (cpus) => this.emit('moved', cpus),
+          report: (error) => this.#report(error),
+        });
+      }
+      this.#addSlots();
       this.#watching = new Watching(this.#plan, {
         slots: this.#slots,
         ports: this.#ports,
@@ -320,7 +494,8 @@ export class Master extends EventEmitter<MasterEvents> {
         events: this,
         report: (error) => this.#report(error),
       });
-      await Promise.all(this.#slots.wanted.map((slot) => this.#firstStart(slot)));
+      const missing = this.#slots.wanted.filter(({ current }) => current === undefined);
+      await Promise.all(missing.map((slot) => this.#firstStart(slot)));
       this.#operations.assertOpen();
     } catch (error) {
       const cause = this.#operations.isEnding ? closedMeanwhile() : error;
@@ -331,6 +506,11 @@ export class Master extends EventEmitter<MasterEvents> {
       throw cause;
     }
     this.#state = 'running';
+    const { demand: rules } = this.#plan;
+    if (rules) {
+      const change = (wanted: Change) => this.#followDemand(wanted);
+      this.#demand = new DemandWatch({ rules, slots: this.#slots, ports: this.#ports, change });
+    }
     this.emit('ready');
   }
 
@@ -381,6 +561,8 @@ export class Master extends EventEmitter<MasterEvents> {
   async #end(patience: Patience): Promise<void> {
     const begun = performance.now();
     this.#watching?.stopReplacing();
+    this.#demand?.close();
+    this.#placing?.close();
     await this.#opening.catch(() => {});
     try {
       await this.#ending.run(patience, begun, async () => {

@@ -11,6 +11,9 @@ import { checkOpening } from '../group/arguments.js';
 import { hasCapability } from '../group/capability.js';
 import type { OpenOptions } from '../group/group.js';
 import { MAX_SLOTS } from '../group/layout.js';
+import { native } from '../native.js';
+import type { DemandRules } from './demand.js';
+import { assertPlaces, isPlace, type Placement, readMachine } from './placement.js';
 
 /** Where one of a worker's standard streams goes, as in `child_process.spawn()`. */
 export type Output = 'inherit' | 'pipe' | 'ignore' | number | Stream;
@@ -26,13 +29,23 @@ export interface MasterOptions extends Omit<OpenOptions, 'sockets' | 'onConnecti
   command?: string;
   /** Arguments of the program. Default: none. */
   args?: readonly string[];
-  /** Number of workers, 1 to 1024. Default: the CPUs that this process may use. */
-  workers?: number;
+  /**
+   * Number of workers, 1 to 1024. Or from how many to how many: then they are started when they are wanted, and retired
+   * when they are not. Default: the CPUs that this process may use.
+   */
+  workers?: number | { min: number; max: number };
+  /** With a number of workers that changes: milliseconds for which fewer must have been enough. Default: 30000. */
+  idleTimeout?: number;
   /**
    * Several ports to open beforehand: numbers, `'host:port'`, or `{ host, port }`. Instead of `host` and `port`. Without
    * either nothing is opened beforehand: what the program listens on is.
    */
   listen?: readonly (number | string | { host?: string; port: number })[];
+  /**
+   * On which processors the workers run: `'auto'`, one for each; or places, such as `'0'`, `'2-3'`, `'0+2'` or `'node1'`, one
+   * for each slot in turn. Default: where this process runs.
+   */
+  placement?: Placement;
   /** Variables added to this process's environment; `undefined` takes one away. */
   env?: Readonly<Record<string, string | undefined>>;
   /** Working directory of the workers. Default: this process's. */
@@ -87,7 +100,11 @@ export interface Plan extends Timing {
   /** What was asked for; a reload changes it. */
   options: MasterOptions;
   program: Program;
+  /** How many there are at first. */
   workers: number;
+  /** Undefined: as many as there are at first, or as the owner says. */
+  demand: DemandRules | undefined;
+  placement: Placement | undefined;
   cwd: string;
   env: NodeJS.ProcessEnv;
   stdio: readonly [Output, Output, Output];
@@ -146,6 +163,9 @@ const TIMING: Timing = {
   ticketKeyRotation: 12 * 60 * 60 * 1000,
 };
 
+/** Milliseconds. */
+const IDLE_TIMEOUT = 30_000;
+
 /** Slots that a group has room for, unless it is told otherwise. */
 const ROOM = 256;
 
@@ -197,10 +217,27 @@ export const MASTER_OPTIONS = {
     text: 'Arguments of the program.',
   },
   workers: {
-    schema: z.int().min(1).max(MAX_SLOTS),
-    range: `integer, 1 to ${MAX_SLOTS}`,
+    schema: z.union([
+      z.int().min(1).max(MAX_SLOTS),
+      z
+        .strictObject({ min: z.int().min(1).max(MAX_SLOTS), max: z.int().min(1).max(MAX_SLOTS) })
+        .refine(({ min, max }) => min <= max),
+    ]),
+    range: `integer, 1 to ${MAX_SLOTS}, or { min, max } of them`,
     default: 'the CPUs this process may use',
-    text: 'How many workers, and slots of the group.',
+    text: 'How many workers, and slots of the group. With `{ min, max }` one is started when somebody finds no room or waits, or when all have their hands full, and the last one is retired when fewer would have been enough for `idleTimeout`.',
+  },
+  idleTimeout: {
+    schema: z.int().min(0).max(LONGEST),
+    range: `integer, 0 to ${LONGEST} milliseconds`,
+    default: '`30000`',
+    text: 'With a number of workers that changes: for how long fewer must have been enough before one is retired.',
+  },
+  placement: {
+    schema: z.union([z.literal('auto'), z.array(z.string().refine(isPlace)).min(1)]),
+    range: "'auto', or a list of places: processors such as '0', '2-3', '0+2', or 'node1'",
+    default: "the master's",
+    text: 'On which processors the workers run: one place for each slot, in turn. `auto`: one processor for each, as evenly as possible over nodes and cores. A worker whose processors are taken offline is moved.',
   },
   env: {
     schema: z.record(z.string(), text.optional()),
@@ -335,6 +372,11 @@ export function planOf(options: MasterOptions): Plan {
   if (groups !== undefined && gid === undefined) throw outOfRange('groups needs gid');
   if (uid !== undefined) assertCanEnd(uid);
 
+  if (command !== undefined && options.overflow === 'wait') {
+    throw outOfRange(
+      "overflow 'wait' is for a script: nobody could take from the waiting list for a command",
+    );
+  }
   if (command !== undefined && options.waitReady) {
     throw outOfRange('waitReady is for a script: a command has no way to say that it is ready');
   }
@@ -346,8 +388,14 @@ export function planOf(options: MasterOptions): Plan {
     throw outOfRange('a command needs port or listen: it inherits its listeners when it starts');
   }
 
+  const range = typeof workers === 'object' ? workers : undefined;
+  const atFirst = range?.min ?? (workers as number | undefined) ?? availableParallelism();
+  if (options.placement !== undefined) {
+    const allowed = native().allowedCpus();
+    assertPlaces(options.placement, readMachine(allowed), allowed);
+  }
   const group = groupOptions(options);
-  checkOpening({ ...group, sockets: workers ?? 1 });
+  checkOpening({ ...group, sockets: range?.max ?? atFirst });
   const folder = existingFolder(cwd ?? '.');
   const environment = { ...process.env, ...env };
   return {
@@ -361,7 +409,9 @@ export function planOf(options: MasterOptions): Plan {
       args: args ?? [],
       execArgv: execArgv ?? [],
     },
-    workers: workers ?? availableParallelism(),
+    workers: atFirst,
+    placement: options.placement,
+    demand: range && { ...range, idleTimeout: options.idleTimeout ?? IDLE_TIMEOUT },
     cwd: folder,
     env: environment,
     stdio: typeof stdio === 'object' ? stdio : ['ignore', stdio ?? 'inherit', stdio ?? 'inherit'],
@@ -406,7 +456,8 @@ function groupOptions(options: MasterOptions): Plan['group'] {
   const own = new Set<string>(['host', 'port', ...Object.keys(MASTER_OPTIONS)]);
   const given = Object.fromEntries(Object.entries(options).filter(([name]) => !own.has(name)));
   // A master may be scaled: what is not used of the room costs some kilobytes.
-  const workers = typeof options.workers === 'number' ? options.workers : 0;
+  const { workers: asked = 0 } = options;
+  const workers = typeof asked === 'number' ? asked : asked.max;
   return { capacity: Math.min(MAX_SLOTS, Math.max(ROOM, 2 * workers)), ...given };
 }
 
@@ -418,8 +469,12 @@ const MOST_USUAL = 64;
  * what a group has room for by itself. Twice as many as there may be in the slots, because those before may still have
  * something to finish; who comes when none is left has a page that only the master reads.
  */
-export function hintsRowsOf({ workers, options }: Pick<Plan, 'workers' | 'options'>): number {
-  return 2 * Math.max(MOST_USUAL, workers, options.capacity ?? 0);
+export function hintsRowsOf({
+  workers,
+  demand,
+  options,
+}: Pick<Plan, 'workers' | 'demand' | 'options'>): number {
+  return 2 * Math.max(MOST_USUAL, workers, demand?.max ?? 0, options.capacity ?? 0);
 }
 
 const CHANGEABLE = new Set(['script', 'command', 'args', 'env', 'execArgv', 'cwd']);

@@ -2,10 +2,11 @@
 import { closeSync } from 'node:fs';
 import type { SpillwayError } from '../errors.js';
 import type { ServiceLinks } from '../group/arguments.js';
-import { type OpenOptions, SocketGroup } from '../group/group.js';
+import { type GroupSnapshot, type OpenOptions, SocketGroup } from '../group/group.js';
 import type { Handover } from './handover.js';
 import type { InheritedListener } from './protocol.js';
 import { QueueTaker } from './queue-taker.js';
+import { WaitingList } from './waiting-list.js';
 import type { WorkerProcess } from './worker-process.js';
 
 /** What a port is asked for, and found again by. */
@@ -14,6 +15,14 @@ export interface PortRequest {
   host: string | undefined;
   port: number;
   v6Only?: boolean;
+}
+
+/** What has to be known of a port to go on with it. Plain data. */
+export interface PortSnapshot {
+  id: number;
+  request: PortRequest;
+  declared: boolean;
+  group: GroupSnapshot;
 }
 
 /** What a port needs of its master. */
@@ -41,8 +50,12 @@ export class Port {
   readonly group: SocketGroup;
   /** Whether it was asked for by the owner of the master, and not by a program. */
   readonly declared: boolean;
-  readonly #host: string | undefined;
+  readonly #request: PortRequest;
   readonly #taker: QueueTaker;
+  readonly #list: WaitingList;
+  /** Listeners of those who are to follow others, by slot. */
+  readonly #successors = new Map<number, { fd: number; worker?: WorkerProcess }>();
+  readonly #report: (error: Error) => void;
   /** Slots that are to be given nothing more, and shall leave. */
   readonly #retiring = new Set<number>();
   /** Slots that have been vacated, and to which nothing new has been led since. */
@@ -63,8 +76,10 @@ export class Port {
     this.id = id;
     this.group = group;
     this.declared = declared;
-    this.#host = request.host;
+    this.#request = request;
     this.#canHand = canHand;
+    this.#report = report;
+    this.#list = new WaitingList(id, group);
     this.#taker = new QueueTaker({
       take: (fd) => handover.give(fd, id),
       hasRoom: () => handover.hasRoom(id),
@@ -100,6 +115,27 @@ export class Port {
     return new Port(id, group, request, declared, surroundings);
   }
 
+  /**
+   * Goes on with a port of a master that has ended.
+   *
+   * @param kept the group's descriptors; they are this function's.
+   * @throws {SpillwayError} what {@link SocketGroup.adopt} throws.
+   */
+  static async adopt(
+    { id, request, declared, group: left }: PortSnapshot,
+    kept: Map<string, number>,
+    surroundings: Surroundings,
+  ): Promise<Port> {
+    const { handover, canHand, links } = surroundings;
+    const give = canHand ? (fd: number) => handover.give(fd, id) : (fd: number) => closeSync(fd);
+    const group = await SocketGroup.adopt(left, kept, { onConnection: give, service: links });
+    return new Port(id, group, request, declared, surroundings);
+  }
+
+  snapshot(): PortSnapshot {
+    return { id: this.id, request: this.#request, declared: this.declared, group: this.group.snapshot() };
+  }
+
   get isOpen(): boolean {
     return !this.#closed;
   }
@@ -113,9 +149,38 @@ export class Port {
       address,
       family,
       port,
-      ...(this.#host === undefined ? {} : { host: this.#host }),
+      ...(this.#request.host === undefined ? {} : { host: this.#request.host }),
       v6Only: this.group.getOption('v6Only') === true,
     };
+  }
+
+  /**
+   * A listener for whoever is to follow in the slot, while the one before still serves. Where connections are limited it is
+   * one of its own, so that each has what it was given; otherwise they share it.
+   */
+  successor(slot: number): InheritedListener {
+    const shared = this.listener(slot);
+    if (this.group.getOption('selector') !== 'ebpf' || this.group.getOption('maxConnections', slot) === 0)
+      return shared;
+    this.#forgetSuccessor(slot);
+    const fd = this.group.openSuccessor(slot);
+    this.#successors.set(slot, { fd });
+    return { ...shared, fd };
+  }
+
+  /** Whose {@link successor} that was. */
+  follows(slot: number, worker: WorkerProcess): void {
+    const successor = this.#successors.get(slot);
+    if (!successor || successor.worker) return;
+    this.#successors.set(slot, { ...successor, worker });
+    worker.on('exit', () => {
+      if (this.#successors.get(slot)?.worker === worker) this.#forgetSuccessor(slot);
+    });
+  }
+
+  /** Who is given what comes to a slot. */
+  servedAt(slot: number): WorkerProcess | undefined {
+    return this.#staff.get(slot)?.find((worker) => worker.serves(this.id));
   }
 
   /** Makes sure that the slot has a listener, which is given nothing before somebody listens there. */
@@ -135,6 +200,8 @@ export class Port {
   agree(staff: Staff): void {
     if (this.#closed) return;
     this.#staff = staff;
+    for (const [slot, { worker, fd }] of this.#successors)
+      if (worker && this.#has(slot) && this.servedAt(slot) === worker) this.#succeed(slot, worker, fd);
     for (const [slot, workers] of staff) if (this.#has(slot)) this.#introduce(slot, workers);
     const slots = [...staff.keys()].filter((slot) => this.#has(slot));
     const serving = new Set<number>();
@@ -149,7 +216,9 @@ export class Port {
       }
     }
     if (this.group.getOption('selector') !== 'none') this.#choose(slots, takers(slots, serving, free, staff));
-    const unattended = canHelp ? slots.filter((slot) => !free.has(slot)) : [];
+    // What was promised to one worker may be more than another has room for.
+    const mayMove = canHelp && !this.#isLimited;
+    const unattended = mayMove ? slots.filter((slot) => !free.has(slot)) : [];
     this.#taker.only(new Map(unattended.map((slot) => [slot, this.group.fd(slot)])));
   }
 
@@ -216,7 +285,26 @@ export class Port {
     if (this.#closed) return;
     this.#closed = true;
     this.#taker.close();
+    this.#list.close();
     this.group.close();
+  }
+
+  get #isLimited(): boolean {
+    return this.group.slots.some((slot) => this.group.getOption('maxConnections', slot) > 0);
+  }
+
+  /** Its worker serves now, and has this listener; what is queued at the one before goes to all of them. */
+  #succeed(slot: number, worker: WorkerProcess, fd: number): void {
+    this.#successors.delete(slot);
+    this.#taker.without(slot);
+    const others = (this.#staff.get(slot) ?? []).filter((other) => other !== worker);
+    this.group.succeed(slot, fd, Promise.all(others.map((other) => other.quiet()))).catch(this.#report);
+  }
+
+  #forgetSuccessor(slot: number): void {
+    const successor = this.#successors.get(slot);
+    this.#successors.delete(slot);
+    if (successor && !this.#closed) this.group.closeSuccessor(successor.fd);
   }
 
   #has(slot: number): boolean {
@@ -248,14 +336,21 @@ export class Port {
     const row = hints?.inKernel ? hints.row : undefined;
     const known = this.#introduced.get(slot);
     const helps = serving !== undefined;
-    if (known?.worker === serving) return;
-    this.#introduced.set(slot, { worker: serving });
-    this.group.setWorker(slot, {
-      process: serving?.pid,
-      hints: row,
-      helps,
-      loop: hints && (() => hints.read()),
-    });
+    if (!known || known.worker !== serving) {
+      this.#introduced.set(slot, { worker: serving });
+      this.group.setWorker(slot, {
+        process: serving?.pid,
+        hints: row,
+        helps,
+        loop: hints && (() => hints.read()),
+      });
+    }
+    this.#list.serves(slot, serving);
+  }
+
+  /** The first of the waiting list has waited for longer than it may. */
+  expire(): void {
+    if (!this.#closed) this.#list.expire();
   }
 
   /** Enabling comes first: below `ebpf` one slot must be enabled at any time. */

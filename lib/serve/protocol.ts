@@ -28,8 +28,10 @@ export interface InheritedListener {
 /** What the variable `SPILLWAY_WORKER` tells a worker's preload, as JSON. */
 export interface WorkerStart {
   slot: number;
-  /** Process id of the master: the worker ends with it, and asks nobody else. They share a process id namespace. */
+  /** Process id of the master: the worker asks nobody else. They share a process id namespace. */
   master: number;
+  /** Whether it outlives its master: the next one goes on with it. Otherwise it ends with it. */
+  kept: boolean;
   /** Where the master answers questions, by the name of an abstract Unix socket: `@` and the name (unix(7)). */
   desk: string;
   /** The memory in which the worker notes that its event loop turns (native/hints.h). */
@@ -65,7 +67,15 @@ export type FromWorker =
   /** The program has called `worker.ready()`. */
   | { cmd: typeof CMD; event: 'ready' }
   /** Asked to drain, it has no connection left on any inherited listener, and no onDrain() of the program runs. */
-  | { cmd: typeof CMD; event: 'drained' };
+  | { cmd: typeof CMD; event: 'drained' }
+  /** To a new master: everything of the above that holds now. */
+  | {
+      cmd: typeof CMD;
+      event: 'state';
+      listening: { id: number; grant?: number }[];
+      ready: boolean;
+      drained: boolean;
+    };
 
 /** To a worker. */
 export type ToWorker =
@@ -74,7 +84,9 @@ export type ToWorker =
   /** Take no new connections, finish those there are; whatever is left after `limit` milliseconds is closed. */
   | { cmd: typeof CMD; event: 'drain'; reason: DrainReason; limit: number }
   /** New TLS session ticket keys, base64 (48 bytes). */
-  | { cmd: typeof CMD; event: 'ticketKeys'; keys: string };
+  | { cmd: typeof CMD; event: 'ticketKeys'; keys: string }
+  /** The master is another process now; the worker tells it its state. */
+  | { cmd: typeof CMD; event: 'master'; pid: number };
 
 type WithoutCmd<Message> = Message extends { cmd: unknown } ? Omit<Message, 'cmd'> : never;
 

@@ -12,11 +12,29 @@ import type { WorkerProcess } from './worker-process.js';
 /** Each worker is told apart by its object: another one's descriptors may have the same numbers. */
 type Served = Pick<WorkerProcess, 'pid' | 'links'>;
 
+/** What the kernel says of a port to nobody in particular. */
+export type Notice = 'wanted' | 'expired';
+
+/** SPILLWAY_ORDER_WANTED, SPILLWAY_ORDER_EXPIRED in native/bpf/layout.h. */
+const NOTICES: ReadonlyMap<number, Notice> = new Map([
+  [3, 'wanted'],
+  [4, 'expired'],
+]);
+
 export class Rescue {
+  readonly #notice: (port: number, notice: Notice) => void;
   #rescuer: NativeRescuer | undefined;
   /** Who serves, by slot. */
   readonly #serving = new Map<number, Served>();
   #closed = false;
+
+  /**
+   * @param notice is told when a port was wanted by more than there is room for, a hundred times a second at most, and when
+   *   the first in its waiting list has waited for too long.
+   */
+  constructor(notice: (port: number, notice: Notice) => void = () => {}) {
+    this.#notice = notice;
+  }
 
   /** The rescues of the port of that number. */
   at(port: number): Rescues {
@@ -69,7 +87,10 @@ export class Rescue {
   /** The thread is there as soon as somebody may have orders for it. */
   #start(): NativeRescuer | undefined {
     if (this.#closed || this.#rescuer) return this.#rescuer;
-    this.#rescuer = new (native().Rescuer)();
+    this.#rescuer = new (native().Rescuer)((port, kind) => {
+      const notice = NOTICES.get(kind);
+      if (notice) this.#notice(port, notice);
+    });
     try {
       for (const [slot, worker] of this.#serving) this.#tell(slot, worker);
     } catch (error) {

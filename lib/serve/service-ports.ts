@@ -8,17 +8,17 @@ import { SpillwayError } from '../errors.js';
 import { type NativeSocket, native } from '../native.js';
 import type { Handover } from './handover.js';
 import type { HintsRows } from './hints-rows.js';
+import { type Keeping, keptUnder, type Legacy } from './keeping.js';
 import type { Plan } from './options.js';
-import { Port, type PortRequest } from './port.js';
+import { Port, type PortRequest, type PortSnapshot, type Surroundings } from './port.js';
 import type { InheritedListener, Question } from './protocol.js';
 import type { Rescue } from './rescue.js';
+import type { WorkerProcess } from './worker-process.js';
 
 export type ListenerQuestion = Extract<Question, { ask: 'listener' }>;
 
 /** Who is given listeners. */
-export interface Holder {
-  readonly slot: number;
-}
+export type Holder = WorkerProcess;
 
 /** A port that a program has asked for. */
 interface Asked {
@@ -29,6 +29,22 @@ interface Asked {
   readonly holders: Map<number, Holder>;
 }
 
+export interface ServicePortsParts {
+  handover: Handover;
+  hints: HintsRows;
+  rescue: Rescue;
+  keeping: Keeping;
+}
+
+/** What has to be known of all ports to go on with them. Plain data. */
+export interface PortsSnapshot {
+  ports: PortSnapshot[];
+  /** Those that programs have asked for, by what was asked; and who has a listener of them, by process. */
+  asked: { key: string; id: number; holders: { grant: number; pid: number }[] }[];
+  lastId: number;
+  lastGrant: number;
+}
+
 /** Ports that programs may ask for; far more than any needs, so that one that asks in a loop ends with an error. */
 const MOST_ASKED = 64;
 
@@ -37,6 +53,7 @@ export class ServicePorts {
   readonly #handover: Handover;
   readonly #hints: HintsRows;
   readonly #rescue: Rescue;
+  readonly #keeping: Keeping;
   readonly #opened: (port: Port) => void;
   readonly #report: (error: Error) => void;
   readonly #ports = new Map<number, Port>();
@@ -51,7 +68,7 @@ export class ServicePorts {
    */
   constructor(
     plan: () => Plan,
-    { handover, hints, rescue }: { handover: Handover; hints: HintsRows; rescue: Rescue },
+    { handover, hints, rescue, keeping }: ServicePortsParts,
     opened: (port: Port) => void,
     report: (error: Error) => void,
   ) {
@@ -59,6 +76,7 @@ export class ServicePorts {
     this.#handover = handover;
     this.#hints = hints;
     this.#rescue = rescue;
+    this.#keeping = keeping;
     this.#opened = opened;
     this.#report = report;
   }
@@ -81,6 +99,57 @@ export class ServicePorts {
   }
 
   /**
+   * Goes on with the ports of a master that has ended.
+   *
+   * @param holder the worker of that process; undefined: it has gone.
+   * @throws {SpillwayError} what {@link Port.adopt} throws.
+   */
+  async adopt(
+    { ports, asked, lastId, lastGrant }: PortsSnapshot,
+    legacy: Legacy,
+    holder: (pid: number) => Holder | undefined,
+  ): Promise<void> {
+    this.#lastId = lastId;
+    this.#lastGrant = lastGrant;
+    for (const left of ports) {
+      const kept = legacy.takeUnder(placeOf(left.id));
+      const port = await Port.adopt(left, kept, this.#surroundings(left.id));
+      this.#ports.set(port.id, port);
+      this.#opened(port);
+    }
+    for (const { key, id, holders } of asked) {
+      const port = this.#ports.get(id);
+      if (!port) continue;
+      const living = holders.flatMap(({ grant, pid }) => {
+        const worker = holder(pid);
+        return worker ? [[grant, worker] as const] : [];
+      });
+      this.#asked.set(key, { opening: Promise.resolve(port), port, holders: new Map(living) });
+    }
+  }
+
+  snapshot(): PortsSnapshot {
+    return {
+      ports: [...this].filter(({ isOpen }) => isOpen).map((port) => port.snapshot()),
+      asked: [...this.#asked].flatMap(([key, { port, holders }]) =>
+        port
+          ? [
+              {
+                key,
+                id: port.id,
+                holders: [...holders].flatMap(([grant, { pid }]) =>
+                  pid === undefined ? [] : [{ grant, pid }],
+                ),
+              },
+            ]
+          : [],
+      ),
+      lastId: this.#lastId,
+      lastGrant: this.#lastGrant,
+    };
+  }
+
+  /**
    * The holder's listener on the port that its listen() means; the port is opened if it is not there yet. It counts as the
    * holder's from the call on. The descriptor stays the group's.
    *
@@ -97,7 +166,11 @@ export class ServicePorts {
     try {
       const port = await asked.opening;
       await port.fill(holder.slot);
-      return { listener: port.listener(holder.slot), grant };
+      const serving = port.servedAt(holder.slot);
+      if (serving === undefined || serving === holder) return { listener: port.listener(holder.slot), grant };
+      const listener = port.successor(holder.slot);
+      port.follows(holder.slot, holder);
+      return { listener, grant };
     } catch (error) {
       asked.holders.delete(grant);
       throw error;
@@ -174,20 +247,33 @@ export class ServicePorts {
     });
   }
 
-  async #open(request: PortRequest, slots: number, declared: boolean): Promise<Port> {
-    const { group, program } = this.#plan();
-    const id = ++this.#lastId;
-    const port = await Port.open(id, request, slots, group, {
-      declared,
+  #surroundings(id: number): Surroundings {
+    const isNode = this.#plan().program.kind === 'node';
+    return {
       handover: this.#handover,
-      canHand: program.kind === 'node',
-      links: { hints: this.#hints.map, rescues: this.#rescue.at(id) },
+      canHand: isNode,
+      links: {
+        hints: this.#hints.map,
+        rescues: this.#rescue.at(id),
+        takesWaiting: isNode,
+        keeping: keptUnder(placeOf(id), this.#keeping),
+      },
       report: this.#report,
-    });
+    };
+  }
+
+  async #open(request: PortRequest, slots: number, declared: boolean): Promise<Port> {
+    const { group } = this.#plan();
+    const id = ++this.#lastId;
+    const port = await Port.open(id, request, slots, group, { declared, ...this.#surroundings(id) });
     this.#ports.set(id, port);
     this.#opened(port);
     return port;
   }
+}
+
+function placeOf(port: number): string {
+  return `port.${port}`;
 }
 
 function isUnheld(asked: Asked): asked is Asked & { port: Port } {

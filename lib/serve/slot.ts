@@ -25,6 +25,13 @@ export interface SlotEvents {
   immortal: [error: SpillwayError];
 }
 
+export interface SlotSnapshot {
+  number: number;
+  restarts: number;
+  failures: number;
+  lastReason: string | null;
+}
+
 /** How a worker is started; what it throws counts as a failed start. */
 export type Spawn = (slot: number) => Promise<WorkerProcess>;
 
@@ -38,6 +45,7 @@ export class Slot extends EventEmitter<SlotEvents> {
   readonly number: number;
   readonly #spawn: Spawn;
   readonly #rules: () => SlotRules;
+  readonly #commit: () => void;
   #current: WorkerProcess | undefined;
   #next: WorkerProcess | undefined;
   readonly #leaving = new Set<WorkerProcess>();
@@ -54,11 +62,16 @@ export class Slot extends EventEmitter<SlotEvents> {
   #failed: SpillwayError | undefined;
   #retired = false;
 
-  constructor(number: number, spawn: Spawn, rules: () => SlotRules) {
+  /**
+   * @param commit is called before a worker is told to end, when it and whoever takes its place have their new roles: a
+   *   master that is killed in between leaves behind what the next one is to go on with.
+   */
+  constructor(number: number, spawn: Spawn, rules: () => SlotRules, commit: () => void = () => {}) {
     super();
     this.number = number;
     this.#spawn = spawn;
     this.#rules = rules;
+    this.#commit = commit;
   }
 
   /** Living processes: who serves first, then the successor, then those that end. */
@@ -109,6 +122,38 @@ export class Slot extends EventEmitter<SlotEvents> {
     await this.#readiness(worker, attempt);
   }
 
+  /**
+   * A worker that another master has started: it serves, or finishes what it has. A successor of before is not wanted any
+   * more.
+   */
+  adopt(worker: WorkerProcess, role: 'current' | 'next' | 'leaving'): void {
+    worker.on('exit', () => this.#lost(worker));
+    if (role === 'current') this.#current = worker;
+    else
+      this.#end(worker, 'replace', this.#patience).catch((error: SpillwayError) =>
+        this.emit('immortal', error),
+      );
+  }
+
+  /** What has to be known of it, besides its workers, to go on with it. Plain data. */
+  snapshot(): SlotSnapshot {
+    const { number, restarts, lastReason } = this;
+    return { number, restarts, failures: this.#failures, lastReason: lastReason ?? null };
+  }
+
+  goOn({ restarts, failures, lastReason }: SlotSnapshot): void {
+    this.restarts = restarts;
+    this.#failures = failures;
+    this.lastReason = lastReason ?? undefined;
+  }
+
+  /** In which role a worker is here; undefined: it is not. */
+  roleOf(worker: WorkerProcess): 'current' | 'next' | 'leaving' | undefined {
+    if (worker === this.#current) return 'current';
+    if (worker === this.#next) return 'next';
+    return this.#leaving.has(worker) ? 'leaving' : undefined;
+  }
+
   /** Whether a successor is ready to take over. */
   get isPrepared(): boolean {
     return this.#next?.isReady === true;
@@ -125,6 +170,7 @@ export class Slot extends EventEmitter<SlotEvents> {
     const before = this.#current;
     this.#current = this.#next;
     this.#next = undefined;
+    if (before) this.#leaving.add(before);
     try {
       if (this.#current) this.emit('ready', this.#current);
     } finally {
@@ -210,6 +256,7 @@ export class Slot extends EventEmitter<SlotEvents> {
     this.#leaving.add(worker);
     const first = !this.#told.has(worker);
     this.#told.add(worker);
+    if (first) this.#commit();
     const ended = worker.end(reason, patience);
     if (first) this.emit('drain', worker, reason);
     await ended;

@@ -23,6 +23,11 @@ export class Slots {
     return this.all.flatMap(({ workers }) => workers);
   }
 
+  /** How many of the wanted are not being scaled away. */
+  get staying(): number {
+    return this.#wanted.filter((slot) => !this.#retired.has(slot)).length;
+  }
+
   put(slot: Slot): void {
     this.#wanted[slot.number] = slot;
   }

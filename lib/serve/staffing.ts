@@ -1,20 +1,25 @@
 /** Starts workers for the slots of a master, hears what becomes of them, and tells of it. */
 import type { EventEmitter } from 'node:events';
+import { closeSync } from 'node:fs';
 import type { SpillwayError } from '../errors.js';
+import { AdoptedProcess, startTimeOf } from './adopted-process.js';
 import type { Agreement } from './agreement.js';
 import type { Answers } from './answers.js';
 import { closeHandle } from './channel-guard.js';
 import type { MasterEvents } from './events.js';
 import type { Handover } from './handover.js';
 import type { HintsRows } from './hints-rows.js';
+import { type Keeping, keptUnder, type Legacy, NOTHING_KEPT } from './keeping.js';
 import { launch } from './launch.js';
-import { openLinks } from './links.js';
+import { type Lifeline, linksOf, openLifeline, openLinks } from './links.js';
 import type { Operations } from './operations.js';
 import type { Plan } from './options.js';
+import type { Placing } from './placing.js';
+import { toWorker } from './protocol.js';
 import type { ServicePorts } from './service-ports.js';
-import { Slot } from './slot.js';
+import { Slot, type SlotSnapshot } from './slot.js';
 import type { Slots } from './slots.js';
-import { WorkerProcess } from './worker-process.js';
+import { WorkerProcess, type WorkerSnapshot } from './worker-process.js';
 
 export interface StaffingParts {
   plan: () => Plan;
@@ -25,16 +30,46 @@ export interface StaffingParts {
   answers: Answers;
   agreement: Agreement;
   operations: Operations;
+  /** Undefined: workers run where the master does. */
+  placing: () => Placing | undefined;
   /** Name of the abstract socket of the desk, once it is open. */
   desk: () => string;
   events: EventEmitter<MasterEvents>;
+  /** Where what the next master needs is kept; undefined: workers end with this one. */
+  keeping: Keeping | undefined;
+  /** What is to be kept has changed, and must be before anything else happens. */
+  changed: () => void;
   /** No other worker follows in a slot. */
   failed: (error: SpillwayError) => void;
   report: (error: Error) => void;
 }
 
+/** What has to be known of all workers to go on with them. Plain data. */
+export interface StaffSnapshot {
+  workers: (WorkerSnapshot & {
+    key: number;
+    slot: number;
+    role: 'current' | 'next' | 'leaving';
+    hintsRow: number | null;
+  })[];
+  slots: SlotSnapshot[];
+  lastKey: number;
+}
+
+function placeOf(key: number): string {
+  return `worker.${key}`;
+}
+
+/** Whatever there was of a worker. */
+function dropAll(kept: Keeping): void {
+  for (const name of ['life', 'ipc', 'stdout', 'stderr', 'link', 'hints']) kept.drop(name);
+}
+
 export class Staffing {
   readonly #parts: StaffingParts;
+  /** Under which number what is kept of a worker is kept. */
+  readonly #keys = new Map<WorkerProcess, number>();
+  #lastKey = 0;
 
   constructor(parts: StaffingParts) {
     this.#parts = parts;
@@ -42,13 +77,17 @@ export class Staffing {
 
   /** The slot of that number, where nobody works yet. */
   add(number: number): void {
-    const { plan, slots, answers, agreement, events, failed, report } = this.#parts;
+    this.#parts.slots.put(this.#open(number));
+  }
+
+  #open(number: number): Slot {
+    const { plan, answers, agreement, slots, events, failed, report } = this.#parts;
     const slot = new Slot(
       number,
       (each) => this.#spawn(each),
       () => ({ timing: plan(), autoRestart: plan().autoRestart }),
+      this.#parts.changed,
     );
-    slots.put(slot);
     slot.on('start', (worker) => events.emit('worker:start', worker));
     slot.on('ready', (worker) => {
       slots.proven = true;
@@ -77,23 +116,32 @@ export class Staffing {
       answers.look();
     });
     slot.on('immortal', report);
+    return slot;
   }
 
   async #spawn(number: number): Promise<WorkerProcess> {
-    const { ports, hints, operations, desk } = this.#parts;
+    const { slots, ports, hints, operations, desk, placing, keeping } = this.#parts;
     const plan = this.#parts.plan();
     for (const port of ports) await port.fill(number);
     operations.assertOpen();
     const isNode = plan.program.kind === 'node';
     const { declared } = ports;
-    const listeners = declared.map((port) => port.listener(number));
+    placing()?.tell(number);
+    const follows = slots.wanted[number]?.current !== undefined;
+    const listeners = declared.map((port) => (follows ? port.successor(number) : port.listener(number)));
     const links = isNode ? openLinks(hints) : undefined;
+    const key = ++this.#lastKey;
+    const kept = keptUnder(placeOf(key), keeping ?? NOTHING_KEPT);
+    let lifeline: Lifeline | undefined;
     try {
+      lifeline = keeping && openLifeline(kept);
       const child = launch(plan, number, {
         listeners,
         ...(links ? { node: links } : {}),
         desk: desk(),
         port: declared[0]?.group.address.port,
+        cpus: placing()?.at(number),
+        lifeline: lifeline?.fd,
       });
       const readiness = {
         isNode,
@@ -103,13 +151,124 @@ export class Staffing {
         isPort: (id: number) => ports.get(id) !== undefined,
       };
       const worker = new WorkerProcess(number, child, readiness, links?.kept);
+      for (const port of declared) port.follows(number, worker);
+      if (lifeline) this.#keep(key, worker, kept, lifeline.held);
       this.#hear(worker);
       return worker;
     } catch (error) {
       links?.kept.close();
+      kept.drop('life');
+      if (lifeline) closeSync(lifeline.held);
       throw error;
     } finally {
       links?.given();
+      lifeline?.given();
+    }
+  }
+
+  /** For the next master: without it nobody would know of the worker, which ends then with its lifeline. */
+  #keep(key: number, worker: WorkerProcess, kept: Keeping, life: number): void {
+    this.#keys.set(worker, key);
+    const { ipc, stdout, stderr } = worker.ends;
+    const ends = { ipc, stdout, stderr, link: worker.links?.help, hints: worker.links?.hints.fd };
+    for (const [name, fd] of Object.entries(ends)) if (fd !== undefined) kept.keep(name, fd);
+    this.#dropAfter(worker, kept, life);
+    this.#parts.changed();
+  }
+
+  #dropAfter(worker: WorkerProcess, kept: Keeping, life: number | undefined): void {
+    worker.on('exit', () => {
+      dropAll(kept);
+      if (life !== undefined) closeSync(life);
+      this.#keys.delete(worker);
+    });
+  }
+
+  snapshot(): StaffSnapshot {
+    const workers = this.#parts.slots.all.flatMap((slot) =>
+      slot.workers.flatMap((worker) => {
+        const key = this.#keys.get(worker);
+        const left = worker.snapshot();
+        const role = slot.roleOf(worker);
+        if (key === undefined || !left || !role) return [];
+        const { hints } = worker.links ?? {};
+        return [{ key, slot: slot.number, role, hintsRow: hints?.inKernel ? hints.row : null, ...left }];
+      }),
+    );
+    return { workers, slots: this.#parts.slots.all.map((slot) => slot.snapshot()), lastKey: this.#lastKey };
+  }
+
+  /**
+   * Goes on with the workers of a master that has ended, as far as they are there. Slots are there already.
+   *
+   * @returns those that are, by process.
+   */
+  adopt({ workers, slots: rows, lastKey }: StaffSnapshot, legacy: Legacy): Map<number, WorkerProcess> {
+    const { slots, keeping = NOTHING_KEPT } = this.#parts;
+    this.#lastKey = lastKey;
+    const found = new Map<number, WorkerProcess>();
+    for (const row of rows) slots.wanted[row.number]?.goOn(row);
+    for (const { key, slot: number, role, hintsRow, ...left } of workers) {
+      const ends = legacy.takeUnder(placeOf(key));
+      const kept = keptUnder(placeOf(key), keeping);
+      const isThere = startTimeOf(left.pid) === left.startTime;
+      const worker = isThere ? this.#adoptOne(number, left, hintsRow, ends) : undefined;
+      const life = worker ? ends.get('life') : undefined;
+      for (const fd of ends.values()) if (fd !== life) closeSync(fd);
+      if (!worker) {
+        dropAll(kept);
+        continue;
+      }
+      found.set(left.pid, worker);
+      this.#keys.set(worker, key);
+      this.#dropAfter(worker, kept, life);
+      this.#hear(worker);
+      const slot = slots.wanted[number] ?? this.#retired(number);
+      slot.adopt(worker, slots.isRetired(slot) ? 'leaving' : role);
+      this.#parts.events.emit('worker:adopted', worker);
+      worker.tell(toWorker({ event: 'master', pid: process.pid }));
+    }
+    return found;
+  }
+
+  /** One that has been scaled away: its workers finish what they have. */
+  #retired(number: number): Slot {
+    const { slots } = this.#parts;
+    const slot = slots.all.find((each) => each.number === number) ?? this.#open(number);
+    slots.retire(slot);
+    return slot;
+  }
+
+  /** Takes the descriptors that it needs out of the ends. Undefined for one that has gone. */
+  #adoptOne(
+    number: number,
+    left: WorkerSnapshot,
+    hintsRow: number | null,
+    ends: Map<string, number>,
+  ): WorkerProcess | undefined {
+    const { hints, ports, report } = this.#parts;
+    const take = (name: string) => {
+      const fd = ends.get(name);
+      ends.delete(name);
+      return fd;
+    };
+    try {
+      const [page, help] = [take('hints'), take('link')];
+      const links =
+        page === undefined || help === undefined
+          ? undefined
+          : linksOf(hints.adopt(page, hintsRow ?? undefined), help);
+      const child = new AdoptedProcess(left.pid, {
+        ipc: take('ipc'),
+        stdout: take('stdout'),
+        stderr: take('stderr'),
+      });
+      const readiness = { ...left.readiness, isPort: (id: number) => ports.get(id) !== undefined };
+      return new WorkerProcess(number, child, readiness, links, left);
+    } catch (error) {
+      // It has gone meanwhile.
+      if ((error as { code?: string }).code !== 'ESRCH') report(error as Error);
+      return undefined;
     }
   }
 

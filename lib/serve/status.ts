@@ -21,6 +21,8 @@ export interface WorkerStatus {
   cpu: number | null;
   /** Resident bytes. */
   memory: number | null;
+  /** Connections that it has open on all ports, those in its accept queues included; null where they are not counted. */
+  connections: number | null;
   /** Why the slot's last worker has gone, or could not start. */
   reason: string | null;
 }
@@ -35,6 +37,8 @@ export interface SocketStatus {
   chosen: number | null;
   /** How soon its worker is likely to take what comes, as in {@link SocketStats}; null below `ebpf`. */
   readiness: SocketStats['readiness'];
+  /** How many connections its worker may have; 0: as many as come. */
+  maxConnections: number;
 }
 
 export interface PortStatus {
@@ -50,6 +54,10 @@ export interface PortStatus {
   redirected: number | null;
   dropped: number | null;
   reset: number | null;
+  /** Connections that were put on the waiting list. */
+  waited: number | null;
+  /** Of those, who waits now, and for how many milliseconds the first; null without a waiting list. */
+  waiting: { length: number; age: number } | null;
   migrated: number;
   /** Times a free worker was sent to take from the queue of one that did not come, since the start of the master. */
   rescues: number;
@@ -79,18 +87,34 @@ function slotStatus(slot: Slot): WorkerStatus {
     restarts,
     cpu: null,
     memory: null,
+    connections: null,
     reason: failed?.message ?? lastReason ?? null,
   };
 }
 
 /** A slot's workers, or the slot itself while nobody works there, unless it has been scaled away. */
-export function slotRows(slot: Slot, isRetired: boolean, usage: ReadonlyMap<number, Usage>): WorkerStatus[] {
+export function slotRows(
+  slot: Slot,
+  isRetired: boolean,
+  usage: ReadonlyMap<number, Usage>,
+  ports: readonly Port[],
+): WorkerStatus[] {
   const living = slot.workers.filter(({ state }) => state !== 'exited');
   if (living.length === 0 && !isRetired) return [slotStatus(slot)];
-  return living.map((worker) => workerStatus(worker, slot, usage.get(worker.pid ?? 0)));
+  return living.map((worker) => workerStatus(worker, slot, usage.get(worker.pid ?? 0), ports));
 }
 
-function workerStatus(worker: WorkerProcess, slot: Slot, usage: Usage | undefined): WorkerStatus {
+function connectionsOf(pid: number | undefined, ports: readonly Port[]): number | null {
+  const counts = ports.flatMap(({ group }) => (pid === undefined ? [] : (group.connectionsOf(pid) ?? [])));
+  return counts.length === 0 ? null : counts.reduce((sum, count) => sum + count, 0);
+}
+
+function workerStatus(
+  worker: WorkerProcess,
+  slot: Slot,
+  usage: Usage | undefined,
+  ports: readonly Port[],
+): WorkerStatus {
   return {
     slot: worker.slot,
     pid: worker.pid ?? null,
@@ -99,12 +123,13 @@ function workerStatus(worker: WorkerProcess, slot: Slot, usage: Usage | undefine
     restarts: slot.restarts,
     cpu: usage?.cpu ?? null,
     memory: usage?.memory ?? null,
+    connections: connectionsOf(worker.pid, ports),
     reason: slot.lastReason ?? null,
   };
 }
 
 export function portStatus({ group, declared }: Port, rescues: number): PortStatus {
-  const { address, selector, redirected, dropped, reset, migrated, sockets } = group.stats();
+  const { address, selector, redirected, dropped, reset, waited, waiting, migrated, sockets } = group.stats();
   return {
     ...address,
     selector,
@@ -113,15 +138,18 @@ export function portStatus({ group, declared }: Port, rescues: number): PortStat
     redirected,
     dropped,
     reset,
+    waited,
+    waiting: waiting && { length: waiting.length, age: waiting.age },
     migrated,
     rescues,
-    sockets: sockets.map(({ slot, queue, limit, enabled, chosen, readiness }) => ({
+    sockets: sockets.map(({ slot, queue, limit, enabled, chosen, readiness, maxConnections }) => ({
       slot,
       queue,
       limit,
       enabled,
       chosen: chosen ? chosen.syn + chosen.cookieAck + chosen.migration : null,
       readiness,
+      maxConnections,
     })),
   };
 }

@@ -10,15 +10,17 @@ const LENGTH = 48;
  */
 export class TicketKeys {
   readonly #changed: (keys: string) => void;
-  #keys = randomBytes(LENGTH).toString('base64');
+  #keys: string;
   #timer: NodeJS.Timeout | undefined;
 
   /**
    * @param rotation milliseconds between changes; 0: never.
    * @param changed gets the new keys.
+   * @param keys that workers have already; default: new ones.
    */
-  constructor(rotation: number, changed: (keys: string) => void) {
+  constructor(rotation: number, changed: (keys: string) => void, keys?: string) {
     this.#changed = changed;
+    this.#keys = keys ?? randomBytes(LENGTH).toString('base64');
     if (rotation === 0) return;
     this.#timer = setInterval(() => this.rotate(), rotation);
     this.#timer.unref();

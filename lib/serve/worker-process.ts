@@ -3,7 +3,8 @@ import type { ChildProcess, Serializable } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { SpillwayError } from '../errors.js';
-import { guardChannel } from './channel-guard.js';
+import { type AdoptedEnds, AdoptedProcess, startTimeOf } from './adopted-process.js';
+import { channelFdOf, guardChannel } from './channel-guard.js';
 import type { HintsPage } from './hints-rows.js';
 import { reportAt } from './launch.js';
 import { type DrainReason, type FromWorker, isOurs, type ToWorker, toWorker } from './protocol.js';
@@ -64,6 +65,18 @@ export interface Readiness {
   isPort: (id: number) => boolean;
 }
 
+/** What has to be known of a worker to go on with it. Plain data; times are those of Date.now(). */
+export interface WorkerSnapshot {
+  pid: number;
+  /** See {@link startTimeOf}: the id alone may be another process's by now. */
+  startTime: string;
+  state: WorkerState;
+  startedAt: number;
+  readyAt: number | null;
+  listening: { id: number; grant?: number }[];
+  readiness: Omit<Readiness, 'isPort'>;
+}
+
 /** What a master shares with a worker that has the preload. */
 export interface WorkerLinks {
   readonly hints: HintsPage;
@@ -93,11 +106,11 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   /** What the master shares with it; undefined for programs without the preload. It is closed with the exit. */
   readonly links: WorkerLinks | undefined;
   /** When it was started, and became ready, by performance.now(). */
-  readonly startedAt = performance.now();
+  readonly startedAt: number;
   readyAt: number | undefined;
   /** Set by whoever watches over it: it is alive and does not react. */
   stuck = false;
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcess | AdoptedProcess;
   readonly #readiness: Readiness;
   /** The ports it listens on, by id, and the grant by which it has each that was not inherited. */
   readonly #listening = new Map<number, number | undefined>();
@@ -106,6 +119,8 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   /** Ports that the program listened on behind the master's back: the usual reason for never being ready. */
   readonly #elsewhere = new Set<number>();
   #report = '';
+  #isAdopted = false;
+  #startTime: string | undefined;
   #reportEnded = false;
   #killError: Error | undefined;
   #end: { code: number | null; signal: NodeJS.Signals | null } | undefined;
@@ -116,7 +131,14 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   /** Why it has been killed, in half a sentence. */
   #killedFor: string | undefined;
 
-  constructor(slot: number, child: ChildProcess, readiness: Readiness, links?: WorkerLinks) {
+  /** @param left of a worker that another master has started, and what it had been by then. */
+  constructor(
+    slot: number,
+    child: ChildProcess | AdoptedProcess,
+    readiness: Readiness,
+    links?: WorkerLinks,
+    left?: WorkerSnapshot,
+  ) {
     super();
     // One listener per slot's keeper, port and waiting promise.
     this.setMaxListeners(0);
@@ -124,10 +146,14 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     this.links = links;
     this.#child = child;
     this.#readiness = readiness;
-    child.on('exit', (code, signal) => this.#exited(code, signal));
-    child.on('error', (error) => this.#failed(error));
-    guardChannel(child, () => this.hurryAway('was killed: it wrote what is no message into its IPC channel'));
-    child.on('message', (message, handle) => {
+    this.startedAt = left ? agoOf(left.startedAt) : performance.now();
+    (child as EventEmitter).on('exit', (code, signal) => this.#exited(code, signal));
+    (child as EventEmitter).on('error', (error) => this.#failed(error));
+    if (!(child instanceof AdoptedProcess))
+      guardChannel(child, () =>
+        this.hurryAway('was killed: it wrote what is no message into its IPC channel'),
+      );
+    (child as EventEmitter).on('message', (message, handle) => {
       // Its peer may reset a connection that nobody here has begun to use.
       if (handle instanceof EventEmitter) handle.on('error', () => {});
       if (readiness.waits && message === 'ready') this.#becomeReady();
@@ -137,7 +163,11 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
       'internalMessage',
       (message) => isOurs(message) && this.#hear(message as FromWorker),
     );
-    child.on('disconnect', () => this.emit('disconnect'));
+    (child as EventEmitter).on('disconnect', () => this.emit('disconnect'));
+    if (left) {
+      this.#goOn(left);
+      return;
+    }
     // Without descriptors for it there is no pipe; 'error' follows then.
     const report = child.stdio?.[reportAt(readiness.listeners)] as Readable | undefined;
     report?.setEncoding('utf8');
@@ -145,6 +175,46 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
       this.#report += text;
     });
     report?.on('close', () => this.#launched());
+  }
+
+  /** What was known of it goes on being so, until it says otherwise. */
+  #goOn({ state, readyAt, listening }: WorkerSnapshot): void {
+    this.#reportEnded = true;
+    this.#isAdopted = true;
+    this.#state = state === 'exited' ? 'starting' : state;
+    if (readyAt !== null) this.readyAt = agoOf(readyAt);
+    for (const { id, grant } of listening) this.#listening.set(id, grant);
+  }
+
+  /** For another master to go on with; undefined for one that has gone, or could not be started. */
+  snapshot(): WorkerSnapshot | undefined {
+    const { pid } = this;
+    if (pid === undefined || this.#state === 'exited') return undefined;
+    this.#startTime ??= startTimeOf(pid);
+    const { isNode, waits, ports, listeners } = this.#readiness;
+    return {
+      pid,
+      startTime: this.#startTime ?? '',
+      state: this.#state,
+      startedAt: Date.now() - (performance.now() - this.startedAt),
+      readyAt: this.readyAt === undefined ? null : Date.now() - (performance.now() - this.readyAt),
+      listening: [...this.#listening].map(([id, grant]) => ({
+        id,
+        ...(grant === undefined ? {} : { grant }),
+      })),
+      readiness: { isNode, waits, ports: [...ports], listeners },
+    };
+  }
+
+  /** Descriptors of what this master has of it, besides the links; undefined for what there is not. */
+  get ends(): AdoptedEnds {
+    const ofStream = (stream: unknown) => {
+      const fd = (stream as { _handle?: { fd?: number } } | null)?._handle?.fd;
+      return fd !== undefined && fd >= 0 ? fd : undefined;
+    };
+    const child = this.#child;
+    const ipc = child instanceof AdoptedProcess ? child.channelFd : channelFdOf(child);
+    return { ipc, stdout: ofStream(child.stdout), stderr: ofStream(child.stderr) };
   }
 
   get pid(): number | undefined {
@@ -204,7 +274,7 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   send(message: Serializable): boolean {
     if (!this.#child.connected) return false;
     // A worker that dies meanwhile is reported by its exit.
-    return this.#child.send(message, () => {});
+    return (this.#child as ChildProcess).send(message, () => {});
   }
 
   /** A message to the worker itself, not to its program. False when it cannot be spoken to. */
@@ -214,7 +284,8 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
 
   /** Sends the TCP handle of a connection, which stays the caller's as well; an `answer` or `disconnect` follows. */
   hand(connection: number, port: number, handle: unknown): void {
-    this.#child.send(toWorker({ event: 'connection', connection, id: port }), handle as never, () => {});
+    const order = toWorker({ event: 'connection', connection, id: port });
+    (this.#child as ChildProcess).send(order, handle as never, () => {});
   }
 
   kill(signal: NodeJS.Signals = 'SIGTERM'): boolean {
@@ -270,6 +341,8 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   howEnded(): string {
     if (!this.#end) return 'has not ended';
     const { code, signal } = this.#end;
+    // Whoever was its parent was told how.
+    if (code === null && signal === null) return this.#killedFor ?? 'has ended';
     if (signal === 'SIGKILL' && this.#killedFor !== undefined) return this.#killedFor;
     return signal === null ? `exited with code ${code}` : `was ended by ${signal}`;
   }
@@ -316,6 +389,9 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
       case 'drained':
         this.#drained?.();
         break;
+      case 'state':
+        this.#tellsAll(message);
+        break;
     }
   }
 
@@ -325,6 +401,23 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     this.emit('listening', id);
     const { waits, ports } = this.#readiness;
     if (!waits && ports.every((port) => this.#listening.has(port))) this.#becomeReady();
+  }
+
+  /** What it had said to the master before may have been lost with that. */
+  #tellsAll({ listening, ready, drained }: Extract<FromWorker, { event: 'state' }>): void {
+    if (!this.#isAdopted || !Array.isArray(listening)) return;
+    for (const [id, grant] of this.#listening) {
+      if (listening.some((each) => each.id === id && each.grant === grant)) continue;
+      this.#closes(id, grant);
+      this.emit('closed', id, grant);
+    }
+    for (const { id, grant } of listening) {
+      if (!this.#readiness.isPort(id) || this.#listening.has(id)) continue;
+      this.#listening.set(id, grant);
+      this.#listens(id);
+    }
+    if (ready === true && this.#readiness.waits) this.#becomeReady();
+    if (drained === true) this.#drained?.();
   }
 
   #listensNowhere(): void {
@@ -446,6 +539,11 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     this.#drainTime.shorten(drain);
     this.#killTime.shorten(drain + kill);
   }
+}
+
+/** A time of Date.now() as one of performance.now(). */
+function agoOf(time: number): number {
+  return performance.now() - (Date.now() - time);
 }
 
 function isPortNumber(value: unknown): value is number {

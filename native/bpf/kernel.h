@@ -70,6 +70,10 @@ struct inet_sock {
 
 struct request_sock;
 
+struct tcp_request_sock {
+  __u64 snt_synack;
+} KERNEL_TYPE;
+
 struct request_sock_queue {
   atomic_t qlen;
   atomic_t young;

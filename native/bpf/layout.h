@@ -22,9 +22,23 @@
 // The largest number of slots in one group.
 #define SPILLWAY_MAX_SLOTS 1024
 
-// Keys of `sockets` behind the slots: capacity + SPILLWAY_SINK is the listener that discards what it gets.
+// Keys of `sockets` behind the slots: capacity + SPILLWAY_SINK is the listener that discards what it gets,
+// capacity + SPILLWAY_WAITING the one whose queue is the waiting list.
 #define SPILLWAY_SINK 0
-#define SPILLWAY_EXTRA_SOCKETS 1
+#define SPILLWAY_WAITING 1
+#define SPILLWAY_EXTRA_SOCKETS 2
+
+// Rows of `admissions` for every slot there is: a worker that ends keeps its own until its last connection is
+// closed. There is one more, the first, of what is in the waiting list.
+#define SPILLWAY_ADMISSIONS_PER_SLOT 4
+#define SPILLWAY_ADMISSION_WAITING 0
+
+// Sockets of claims that one group has at a time.
+#define SPILLWAY_MAX_CLAIMANTS 8192
+
+// `owners`: connections of which it is kept whose they are, by their cookie.
+#define SPILLWAY_MAX_OWNED 1048576
+#define SPILLWAY_OWNER_GONE 0xffffffffu // it has been closed
 
 // The largest number of CPUs that policies by CPU tell apart; those beyond it have nobody of their own.
 #define SPILLWAY_MAX_CPUS 4096
@@ -48,6 +62,7 @@ enum spillway_policy {
 enum spillway_overflow {
   SPILLWAY_OVERFLOW_DROP = 0,
   SPILLWAY_OVERFLOW_RESET = 1,
+  SPILLWAY_OVERFLOW_WAIT = 2,
 };
 
 // What a decision was about.
@@ -66,7 +81,8 @@ enum spillway_outcome {
   SPILLWAY_OUTCOME_DROPPED = 2,    // handed to the sink: the client hears nothing
   SPILLWAY_OUTCOME_RESET = 3,      // refused: the client gets an RST
   SPILLWAY_OUTCOME_FAILED = 4,     // no socket could be selected; the client gets an RST
-  SPILLWAY_OUTCOMES = 5,
+  SPILLWAY_OUTCOME_WAITING = 5,    // put on the waiting list
+  SPILLWAY_OUTCOMES = 6,
 };
 
 // slot.flags
@@ -81,7 +97,8 @@ struct spillway_slot {
   SPILLWAY_U32 flags;
   SPILLWAY_U32 address; // which of the group's addresses the listener is bound to
   SPILLWAY_U32 hints;   // row of `hints` that its worker writes, plus one; 0 = it writes none
-  SPILLWAY_U32 spare;
+  SPILLWAY_U32
+  instance; // row of `admissions` of whoever is given what comes; 0 = connections are not counted
 };
 SPILLWAY_SIZE(struct spillway_slot, 32);
 
@@ -123,11 +140,45 @@ struct spillway_config {
   SPILLWAY_U32 capacity; // rows there are; `sockets` has SPILLWAY_EXTRA_SOCKETS more
   SPILLWAY_U32
   equal; // 1: all enabled slots have one weight and there are no gaps, so turns are simply counted
-  SPILLWAY_U32 rescue; // 1: connections that wait at a stuck worker are offered to free ones
-  SPILLWAY_U32 tick;   // microseconds between two looks at what waits
-  SPILLWAY_U32 fresh;  // microseconds after which a worker that has not come back counts as late
+  SPILLWAY_U32 rescue;        // 1: connections that wait at a stuck worker are offered to free ones
+  SPILLWAY_U32 tick;          // microseconds between two looks at what waits
+  SPILLWAY_U32 fresh;         // microseconds after which a worker that has not come back counts as late
+  SPILLWAY_U32 reserve;       // 1: somebody has a limit of connections, so each is promised a place
+  SPILLWAY_U32 exclusive;     // 1: nobody is given a connection before he has accepted the one before
+  SPILLWAY_U64 waiting;       // address of the struct sock of the waiting list; 0 = there is none
+  SPILLWAY_U32 waiting_limit; // connections that wait there at most
+  SPILLWAY_U32 patience;      // milliseconds that a connection waits there at most; 0 = for ever
+  SPILLWAY_U32 track;         // 1: every connection that is counted has a row in `owners`
+  SPILLWAY_U32 spare;
 };
-SPILLWAY_SIZE(struct spillway_config, 40);
+SPILLWAY_SIZE(struct spillway_config, 72);
+
+// `admissions`: what an instance of a worker has, and has been promised. Written by the kernel alone; the
+// owner clears a row before somebody gets it. `limits` has its largest number of connections, 0 for none.
+struct spillway_admission {
+  // Bits 0-31: places that are promised to connections that are not open yet. Bits 32-63: connections that
+  // are.
+  SPILLWAY_U64 counts;
+  SPILLWAY_U64
+  since; // since when more is promised than is under way, nanoseconds of CLOCK_MONOTONIC; 0 = not
+  SPILLWAY_U32 surplus; // the least of it since then
+  SPILLWAY_U32 claimed; // 1: one place is promised to its worker, for what it takes from somebody else
+};
+SPILLWAY_SIZE(struct spillway_admission, 24);
+
+#define SPILLWAY_ADMISSION_OPEN_SHIFT 32
+
+// What a worker says into its socket of claims.
+enum spillway_claim_what {
+  SPILLWAY_CLAIM_TAKE = 1, // a place for what it is about to accept: it has one if it can read this again
+  SPILLWAY_CLAIM_GIVE_BACK = 2, // it does not need the place any more, if it still has it
+  SPILLWAY_CLAIM_OWN = 3,       // it has accepted the connection behind that descriptor
+};
+struct spillway_claim {
+  SPILLWAY_U32 what;
+  SPILLWAY_U32 fd;
+};
+SPILLWAY_SIZE(struct spillway_claim, 8);
 
 // `pulse`: what the kernel has seen of the worker of a slot. Written by whoever decides, and by the look at
 // what waits; a lost update costs one judgement, which is made anew a moment later.
@@ -158,8 +209,8 @@ struct spillway_buckets {
 
 // What a listener has, and every connection that comes from it.
 struct spillway_tag {
-  SPILLWAY_U32 slot;
-  SPILLWAY_U32 live; // 1: it is counted
+  SPILLWAY_U32 row;  // of `admissions`
+  SPILLWAY_U32 open; // 1: it is counted
 };
 SPILLWAY_SIZE(struct spillway_tag, 8);
 
@@ -168,6 +219,8 @@ enum spillway_order_kind {
   SPILLWAY_ORDER_HELP = 0,       // the worker of `slot` shall take from the queue of `from`
   SPILLWAY_ORDER_STAND_BACK = 1, // the worker of `slot` shall let whoever wakes up go first
   SPILLWAY_ORDER_COME_BACK = 2,  // and no longer
+  SPILLWAY_ORDER_WANTED = 3,     // there were more connections than anybody could be given
+  SPILLWAY_ORDER_EXPIRED = 4,    // who is first in the waiting list has waited for too long
 };
 struct spillway_order {
   SPILLWAY_U32 kind;
@@ -193,9 +246,10 @@ struct spillway_counters {
   SPILLWAY_U64 decisions[SPILLWAY_KINDS][SPILLWAY_OUTCOMES];
   SPILLWAY_U64 stale; // times a slot's socket had left the group without the owner saying so
 };
-SPILLWAY_SIZE(struct spillway_counters, 168);
+SPILLWAY_SIZE(struct spillway_counters, 200);
 
-// `readings`: what the program `inspect` saw, one row per slot.
+// `readings`: what the program `inspect` saw, one row per slot, and one more for the waiting list, whose
+// `load` is the age of its first connection in milliseconds.
 struct spillway_reading {
   SPILLWAY_U32 queue;     // connections in the accept queue
   SPILLWAY_U32 half_open; // requests whose handshake is not finished
@@ -204,18 +258,21 @@ struct spillway_reading {
   SPILLWAY_U32 standing;  // enum spillway_standing
   SPILLWAY_U32 readiness; // enum spillway_readiness
   SPILLWAY_U32 load;      // what policies compare: queue + half-open, or live connections
-  SPILLWAY_U32 live;      // live connections, as far as they are counted
+  SPILLWAY_U32 open;      // open connections, as far as they are counted
+  SPILLWAY_U32 promised;  // places that are promised to connections to come
+  SPILLWAY_U32 spare;
 };
-SPILLWAY_SIZE(struct spillway_reading, 32);
+SPILLWAY_SIZE(struct spillway_reading, 40);
 
 // How well a slot can take one more connection. Order matters: more is better.
 enum spillway_standing {
-  SPILLWAY_ABSENT = 0, // nobody there
+  SPILLWAY_ABSENT = 0,  // nobody there
+  SPILLWAY_LIMITED = 1, // it has all the connections it may have: it is given none, whatever happens
   // New connections are not wanted there, but those that believe they are connected beat nobody at all.
-  SPILLWAY_DISABLED = 1,
-  SPILLWAY_FULL = 2, // the accept queue is full
-  SPILLWAY_ROOM = 3, // the queue has a place, but not if every half-open request should finish its handshake
-  SPILLWAY_FREE = 4, // there is a place for this connection and for all that are half-open
+  SPILLWAY_DISABLED = 2,
+  SPILLWAY_FULL = 3, // the accept queue is full
+  SPILLWAY_ROOM = 4, // the queue has a place, but not if every half-open request should finish its handshake
+  SPILLWAY_FREE = 5, // there is a place for this connection and for all that are half-open
 };
 
 // How soon its worker is likely to take it. Order matters: more is better.

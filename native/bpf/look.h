@@ -3,12 +3,14 @@
 // What a slot looks like now: whether it has room, and whether somebody is there to take from it.
 #pragma once
 
+#include "admission.h"
 #include "kernel.h"
 #include "maps.h"
 
 // The short names are used in here.
 enum {
   ABSENT = SPILLWAY_ABSENT,
+  LIMITED = SPILLWAY_LIMITED,
   DISABLED = SPILLWAY_DISABLED,
   FULL = SPILLWAY_FULL,
   ROOM = SPILLWAY_ROOM,
@@ -186,11 +188,30 @@ static __always_inline __u32 limit_in_force(const struct spillway_slot *slot,
 // 1 if a <= b, by arithmetic: a branch would double what the verifier has to follow.
 static __always_inline __u32 at_most(__u32 a, __u32 b) { return ((__u64)a - (__u64)b - 1) >> 63; }
 
-// Connections that are queued are live.
-static __always_inline __u32 connections(__u32 index, __u32 requested) {
-  __u32 *count = bpf_map_lookup_elem(&live, &index);
+// Connections that are queued are open.
+static __always_inline __u32 connections(__u32 index) {
+  struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
+  struct spillway_admission *row = slot ? bpf_map_lookup_elem(&admissions, &slot->instance) : 0;
 
-  return requested + (count ? *count : 0);
+  return row && slot->instance ? opened(row->counts) : 0;
+}
+
+static __always_inline __u32 limit_of(__u32 instance) {
+  __u32 *limit = bpf_map_lookup_elem(&limits, &instance);
+
+  return limit ? *limit : 0;
+}
+
+// Whether it has all the connections it may have. This is only a view: a place is taken by hold().
+static __always_inline int is_at_limit(const struct spillway_slot *slot) {
+  struct spillway_admission *row = bpf_map_lookup_elem(&admissions, &slot->instance);
+  __u32 limit = limit_of(slot->instance);
+
+  return row && limit && committed(row->counts) >= limit;
+}
+
+static __always_inline int compares_connections(const struct spillway_config *group) {
+  return group->policy == SPILLWAY_POLICY_LEAST_CONNECTIONS || group->policy == SPILLWAY_POLICY_WEIGHTED;
 }
 
 // How much room there is. A global function would cost a call for every row of a scan.
@@ -216,10 +237,16 @@ static __always_inline struct spillway_slot *look(const struct spillway_config *
   seen->load = seen->ahead;
   seen->weight = slot->weight ? slot->weight : 1;
   seen->standing = FULL + at_most(reading.queue, limit) + at_most(seen->ahead, limit);
+  if (compares_connections(group))
+    seen->load = requested + connections(index);
   if (group->policy == SPILLWAY_POLICY_LEAST_CONNECTIONS)
-    seen->load = connections(index, requested);
+    seen->weight = 1;
+  if (group->exclusive && seen->ahead)
+    seen->standing = FULL;
   if (!(slot->flags & SPILLWAY_SLOT_ENABLED))
     seen->standing = DISABLED;
+  if (group->reserve && is_at_limit(slot))
+    seen->standing = LIMITED;
   return slot;
 }
 

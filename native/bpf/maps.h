@@ -25,6 +25,8 @@
     __type(value, row);                                                                                      \
   } name SEC(".maps")
 
+#define ADMISSIONS (SPILLWAY_MAX_SLOTS * SPILLWAY_ADMISSIONS_PER_SLOT + 1)
+
 // How the sockets are to be chosen: written by the owner of the group.
 ARRAY(config, 1, struct spillway_config);
 ARRAY(slots, SPILLWAY_MAX_SLOTS, struct spillway_slot);
@@ -32,6 +34,21 @@ ARRAY(choices, SPILLWAY_MAX_SLOTS, struct spillway_choice);
 ARRAY(cpus, SPILLWAY_MAX_CPUS, struct spillway_cpu);
 ARRAY(cpu_slots, SPILLWAY_MAX_SLOTS, __u32);
 ARRAY(buckets, 1, struct spillway_buckets);
+ARRAY(limits, ADMISSIONS, __u32);
+
+// Rows of `admissions`, by the cookie of the socket that claims for them, and of the listener they are for.
+#define BY_COOKIE(name, entries)                                                                             \
+  struct {                                                                                                   \
+    __uint(type, BPF_MAP_TYPE_HASH);                                                                         \
+    __uint(map_flags, BPF_F_NO_PREALLOC);                                                                    \
+    __uint(max_entries, entries);                                                                            \
+    __type(key, __u64);                                                                                      \
+    __type(value, __u32);                                                                                    \
+  } name SEC(".maps")
+BY_COOKIE(claimants, SPILLWAY_MAX_CLAIMANTS);
+BY_COOKIE(origins, ADMISSIONS);
+// And of connections.
+BY_COOKIE(owners, SPILLWAY_MAX_OWNED);
 
 // The loader may turn this into a SOCKMAP, which sk_lookup can use as well, but which needs CAP_NET_ADMIN.
 struct {
@@ -60,8 +77,8 @@ struct {
 // What the kernel knows from one decision to the next.
 ARRAY(pulses, SPILLWAY_MAX_SLOTS, struct spillway_pulse);
 ARRAY(turns, 1, __u32);
-// Connections that are open, by slot: counted by live.bpf.c, and only while that is attached.
-ARRAY(live, SPILLWAY_MAX_SLOTS, __u32);
+// Connections that are open, by instance of a worker: counted by live.bpf.c, and only while that is attached.
+ARRAY(admissions, ADMISSIONS, struct spillway_admission);
 
 // What has been decided.
 PER_CPU_ARRAY(slot_counters, SPILLWAY_MAX_SLOTS, struct spillway_slot_counters);
@@ -76,7 +93,7 @@ struct {
 } orders SEC(".maps");
 
 // The answers of programs that the owner runs.
-ARRAY(readings, SPILLWAY_MAX_SLOTS, struct spillway_reading);
+ARRAY(readings, SPILLWAY_MAX_SLOTS + 1, struct spillway_reading);
 ARRAY(resolved, 1, struct spillway_resolved);
 ARRAY(explained, 1, struct spillway_explained);
 

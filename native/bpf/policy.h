@@ -212,7 +212,13 @@ static __always_inline int looks_around(const struct spillway_config *group) {
 
 // Whether the first choice is the best of all, which takes a look at all.
 static __always_inline int compares_all(const struct spillway_config *group) {
-  return group->policy == SPILLWAY_POLICY_LEAST_QUEUE || group->policy == SPILLWAY_POLICY_LEAST_CONNECTIONS;
+  return group->policy == SPILLWAY_POLICY_LEAST_QUEUE || compares_connections(group);
+}
+
+// A load below which nobody can be better. With weights there is none: one of more weight may have something
+// to do and be the better one all the same.
+static __always_inline __u32 least_load(const struct spillway_config *group) {
+  return group->policy != SPILLWAY_POLICY_WEIGHTED || group->equal;
 }
 
 // Rather than the first choice the one that was chosen last, if it is idle and has no more connections for
@@ -225,7 +231,7 @@ static __always_inline int stays_warm(const struct spillway_config *group, __u32
     return 0;
   look_at(warm, now, &seen);
   if (seen.standing != FREE || seen.readiness != IDLE ||
-      (__u64)connections(seen.slot, 0) * best->weight > (__u64)connections(best->slot, 0) * seen.weight)
+      (__u64)connections(seen.slot) * best->weight > (__u64)connections(best->slot) * seen.weight)
     return 0;
   *best = seen;
   return 1;
@@ -252,8 +258,8 @@ __noinline int choose(struct spillway_request *request, __u64 time, struct candi
     return best->slot;
   first = best->slot;
   if (compares_all(group)) {
-    if (!is_enough(best, 1))
-      scan(group, first, 1, now, best);
+    if (!is_enough(best, least_load(group)))
+      scan(group, first, least_load(group), now, best);
     return best->slot;
   }
   if (looks_around(group))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //
-// Sees connections that wait at a worker that is stuck, and offers them to free ones.
+// Sees connections that wait at a worker that is stuck, and offers them to free ones; and what else is only
+// seen by somebody who looks from time to time: places that were promised to nobody, and a waiting list that
+// is too long or too old.
 //
 // A timer looks at all listeners of the group for as long as anything is queued or half-open at one of them,
 // and rests otherwise: a decision starts it. Its orders go to the owner of the group through a ring; the
@@ -21,9 +23,14 @@ static __always_inline __u32 within(__u32 place) {
 
 struct watch {
   struct bpf_timer timer;
-  __u32 armed; // the timer runs
-  __u32 asked; // a decision was made since the last look
-  __u32 quiet; // looks in a row that have found nothing
+  __u32 armed;  // the timer runs
+  __u32 asked;  // a decision was made since the last look
+  __u32 quiet;  // looks in a row that have found nothing
+  __u32 wanted; // somebody has been turned away, or put on the waiting list, since that was told last
+  __u32 spare;
+  __u64 told;        // when that was, nanoseconds
+  __u64 first;       // the request at the head of the waiting list at the last look
+  __u64 first_since; // when it was seen there first, nanoseconds
   __u32 stuck_count;
   __u32 free_count;
   __u32 next;  // of the stuck ones, to be helped
@@ -59,6 +66,15 @@ static __always_inline void watch_over(const struct spillway_config *group) {
     __sync_lock_test_and_set(&watch->asked, 1);
   if (!watch->armed && !__sync_lock_test_and_set(&watch->armed, 1))
     start_timer(watch, group);
+}
+
+// Somebody could not be given what he wanted.
+static __always_inline void note_want(const struct spillway_config *group) {
+  struct watch *watch = bpf_map_lookup_elem(&watches, &zero);
+
+  if (watch && !watch->wanted)
+    __sync_lock_test_and_set(&watch->wanted, 1);
+  watch_over(group);
 }
 
 static __always_inline void watch_from_now(const struct spillway_config *group) {
@@ -167,6 +183,79 @@ static __always_inline int stand_back(const struct spillway_config *group, struc
   return 1;
 }
 
+// Nanoseconds after which a promise is taken back that nobody can be seen to be on his way for. The request
+// may have died, or the SYN was answered with a cookie.
+#define PROMISED_FOR 1000000000ull
+
+// What was promised, less the requests and the queue, is what nobody is on his way for. A request is between
+// the two for a moment, so only what is there at every look of a whole second counts. Whether it is to be
+// looked at again.
+static __always_inline int take_back_promises(const struct spillway_slot *slot,
+                                              const struct spillway_reading *reading, __u64 now) {
+  struct spillway_admission *row = bpf_map_lookup_elem(&admissions, &slot->instance);
+  __u32 known, more;
+
+  if (!row)
+    return 0;
+  known = reading->queue + reading->half_open + row->claimed;
+  more = promised(counts_of(row));
+  if (more <= known) {
+    row->since = 0;
+    return 0;
+  }
+  more -= known;
+  if (!row->since) {
+    row->since = now;
+    row->surplus = more;
+  }
+  if (more < row->surplus)
+    row->surplus = more;
+  if (now - row->since >= PROMISED_FOR) {
+    let_go(row, row->surplus);
+    row->since = 0;
+  }
+  return 1;
+}
+
+// Milliseconds that the first in the waiting list has been there; 0 for nobody.
+static __always_inline __u32 age_of_first(const struct spillway_config *group, __u64 now) {
+  struct watch *watch = bpf_map_lookup_elem(&watches, &zero);
+  __u64 first = (__u64)READ(struct inet_connection_sock, group->waiting, icsk_accept_queue.rskq_accept_head);
+  __u64 since, sent;
+
+  if (!watch || !first)
+    return 0;
+  if (watch->first != first) {
+    watch->first = first;
+    watch->first_since = now;
+  }
+  since = watch->first_since;
+  // When its SYN was answered, in microseconds of the same clock; 0 for a client with a cookie.
+  sent = READ(struct tcp_request_sock, first, snt_synack) * NS_PER_US;
+  if (sent && sent < since)
+    since = sent;
+  return since < now ? (now - since) / NS_PER_MS : 0;
+}
+
+// Nanoseconds between two orders that more is wanted.
+#define WANTED_EVERY 10000000ull
+
+// Looks at the waiting list, and tells what there is to tell. Whether it is to be looked at again.
+static __always_inline int watch_list(struct watch *watch, const struct spillway_config *group, __u64 now) {
+  struct spillway_reading reading = {};
+
+  if (group->waiting)
+    read_listener(group->waiting, &reading);
+  if (reading.queue && group->patience && age_of_first(group, now) >= group->patience)
+    order(SPILLWAY_ORDER_EXPIRED, 0, 0, reading.queue);
+  if ((watch->wanted || reading.queue) && now - watch->told >= WANTED_EVERY) {
+    __sync_lock_test_and_set(&watch->wanted, 0);
+    watch->told = now;
+    order(SPILLWAY_ORDER_WANTED, 0, 0, reading.queue);
+  }
+  return watch->wanted || reading.queue || reading.half_open;
+}
+
 static long tour_step(__u32 step, struct tour *tour) {
   struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
   struct watch *watch = bpf_map_lookup_elem(&watches, &zero);
@@ -198,9 +287,12 @@ static long tour_step(__u32 step, struct tour *tour) {
     mark_seen(pulse, 0, tour->now);
   }
   tour->pending += stand_back(group, pulse, index, thread);
+  if (group->reserve && slot->instance)
+    tour->pending += take_back_promises(slot, &reading, tour->now);
   if (!reading.queue) {
     pulse->head = 0;
-    if (thread && (slot->flags & SPILLWAY_SLOT_HELPS) && !(said && said->draining))
+    if (thread && (slot->flags & SPILLWAY_SLOT_HELPS) && !(said && said->draining) &&
+        !(group->reserve && is_at_limit(slot)))
       add_free(watch, index);
     return 0;
   }
@@ -262,6 +354,7 @@ static int tick(void *map, __u32 *key, struct watch *watch) {
   watch->free_count = 0;
   watch->start = watch->start + 1 < group->slots ? watch->start + 1 : 0;
   bpf_loop(group->slots, tour_step, &tour, 0);
+  tour.pending += watch_list(watch, group, tour.now);
   if (group->rescue)
     pair(watch);
   watch->quiet = tour.pending || asked ? 0 : watch->quiet + 1;

@@ -7,12 +7,14 @@
 // that brings back a SYN cookie, and once for every connection of a listener that stops listening. `resolve`
 // and `inspect` run when the owner of the group asks (BPF_PROG_TEST_RUN), in the owner's own context.
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/if_ether.h>
 #include <linux/time.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "claims.h"
 #include "count.h"
 #include "kernel.h"
 #include "look.h"
@@ -22,19 +24,114 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+// --- places ---
+
+// Promises the connection a place among those the worker may have. Whoever is not counted has room for all.
+// `alone`: only where nothing is on its way to be accepted.
+static __always_inline int take_place(const struct spillway_config *group, __u32 index, int alone) {
+  struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
+  struct spillway_admission *row;
+
+  if (!group->reserve || !slot || !slot->instance)
+    return 1;
+  row = bpf_map_lookup_elem(&admissions, &slot->instance);
+  return !row || hold(row, limit_of(slot->instance), alone);
+}
+
+static __always_inline void give_place_back(const struct spillway_config *group, __u32 index) {
+  struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
+  struct spillway_admission *row;
+
+  if (!group->reserve || !slot || !slot->instance)
+    return;
+  row = bpf_map_lookup_elem(&admissions, &slot->instance);
+  if (row)
+    let_go(row, 1);
+}
+
+// A queued connection is the instance's from now on to whose listener it is moved; a half-open one becomes
+// its when its handshake ends. The kernel holds the connection's lock meanwhile (inet_csk_listen_stop()): its
+// state does not change.
+static __always_inline void move(struct sk_reuseport_md *ctx, __u32 to) {
+  struct bpf_sock *connection = ctx->migrating_sk;
+  struct spillway_admission *left, *reached = bpf_map_lookup_elem(&admissions, &to);
+  __u64 cookie, listener;
+  __u32 *from;
+
+  if (!connection || !reached || !is_open(connection->state))
+    return;
+  cookie = bpf_get_socket_cookie(connection);
+  from = bpf_map_lookup_elem(&owners, &cookie);
+  if (!from) {
+    listener = bpf_get_socket_cookie(ctx->sk);
+    from = bpf_map_lookup_elem(&origins, &listener);
+  }
+  left = from ? bpf_map_lookup_elem(&admissions, from) : 0;
+  if (!left)
+    return;
+  // Without the entry it stays the other one's until it is closed.
+  if (bpf_map_update_elem(&owners, &cookie, &to, BPF_ANY))
+    return;
+  closed(left);
+  open_promised(reached);
+}
+
+static __always_inline void move_to_slot(struct sk_reuseport_md *ctx, __u32 index) {
+  struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
+
+  if (slot && slot->instance)
+    move(ctx, slot->instance);
+}
+
 // --- verdicts ---
 
 static __always_inline int select_socket(struct sk_reuseport_md *ctx, __u32 key) {
   return bpf_sk_select_reuseport(ctx, &sockets, &key, 0);
 }
 
+// The list is full when it holds as many as its limit says and one more, as any accept queue.
+static __always_inline int list_is_full(const struct spillway_config *group) {
+  struct spillway_reading reading;
+
+  read_listener(group->waiting, &reading);
+  return reading.queue > group->waiting_limit;
+}
+
+// Puts it on the waiting list. A client that believes it is connected finds a place there however long the
+// list is.
+static __always_inline int let_wait(struct sk_reuseport_md *ctx, const struct spillway_config *group,
+                                    enum spillway_kind kind) {
+  if (!group->waiting || (kind == SPILLWAY_KIND_SYN && list_is_full(group)))
+    return 0;
+  if (select_socket(ctx, group->capacity + SPILLWAY_WAITING))
+    return 0;
+  if (kind == SPILLWAY_KIND_MIGRATION)
+    move(ctx, SPILLWAY_ADMISSION_WAITING);
+  count(kind, SPILLWAY_OUTCOME_WAITING);
+  watch_over(group);
+  return 1;
+}
+
+// Whether somebody waits already: nobody overtakes him then.
+static __always_inline int somebody_waits(const struct spillway_config *group) {
+  struct spillway_reading reading;
+
+  if (!group->waiting || group->overflow != SPILLWAY_OVERFLOW_WAIT)
+    return 0;
+  read_listener(group->waiting, &reading);
+  return reading.queue || reading.half_open;
+}
+
 static __always_inline int no_room(struct sk_reuseport_md *ctx, const struct spillway_config *group,
                                    enum spillway_kind kind) {
+  note_want(group);
+  if (group->overflow == SPILLWAY_OVERFLOW_WAIT && let_wait(ctx, group, kind))
+    return SK_PASS;
   if (group->overflow == SPILLWAY_OVERFLOW_DROP && !select_socket(ctx, group->capacity + SPILLWAY_SINK)) {
     count(kind, SPILLWAY_OUTCOME_DROPPED);
     return SK_PASS;
   }
-  count(kind, group->overflow == SPILLWAY_OVERFLOW_RESET ? SPILLWAY_OUTCOME_RESET : SPILLWAY_OUTCOME_FAILED);
+  count(kind, group->overflow == SPILLWAY_OVERFLOW_DROP ? SPILLWAY_OUTCOME_FAILED : SPILLWAY_OUTCOME_RESET);
   return SK_DROP;
 }
 
@@ -42,6 +139,7 @@ struct sweep {
   struct sk_reuseport_md *ctx;
   __u32 start;
   __u32 least;
+  __u32 alone;
   __u32 found;
 };
 
@@ -52,25 +150,28 @@ static long sweep_step(__u32 step, struct sweep *sweep) {
   if (!group)
     return 1;
   look_at(ring_index(group, sweep->start, step), 0, &seen);
-  if (seen.standing < sweep->least)
+  if (seen.standing < sweep->least || !take_place(group, seen.slot, sweep->alone))
     return 0;
-  if (select_socket(sweep->ctx, seen.slot))
+  if (select_socket(sweep->ctx, seen.slot)) {
+    give_place_back(group, seen.slot);
     return 0;
+  }
   sweep->found = seen.slot;
   return 1;
 }
 
 // A slot whose socket left the group behind its owner's back still looks like a place, but cannot be
-// selected. Whoever can be selected and stands well enough is taken instead: rare enough that the first one
-// found will do.
+// selected; and a place may be another's when it is to be taken. Whoever can be selected and stands well
+// enough is taken instead: rare enough that the first one found will do.
 static __always_inline int take_any(struct sk_reuseport_md *ctx, const struct spillway_config *group,
-                                    enum spillway_kind kind, __u32 least, __u32 first) {
-  struct sweep sweep = {.ctx = ctx, .start = first, .least = least, .found = ~0u};
+                                    enum spillway_kind kind, __u32 least, __u32 alone, __u32 first) {
+  struct sweep sweep = {.ctx = ctx, .start = first, .least = least, .alone = alone, .found = ~0u};
 
-  count_stale();
   bpf_loop(group->slots, sweep_step, &sweep, 0);
   if (sweep.found == ~0u)
     return 0;
+  if (kind == SPILLWAY_KIND_MIGRATION)
+    move_to_slot(ctx, sweep.found);
   count_taken(kind, sweep.found, first);
   return 1;
 }
@@ -117,26 +218,39 @@ static __always_inline int decide(struct sk_reuseport_md *ctx, const struct spil
       .cpu = bpf_get_smp_processor_id(),
       .warm = last ? *last : 0,
   };
+  __u32 alone = group->exclusive && kind == SPILLWAY_KIND_SYN;
   struct candidate best = {};
-  __u32 first = choose(&request, now, &best);
+  __u32 first;
 
+  if (kind == SPILLWAY_KIND_SYN && somebody_waits(group))
+    return no_room(ctx, group, kind);
+  first = choose(&request, now, &best);
   if (best.standing >= least) {
-    if (!select_socket(ctx, best.slot)) {
-      count_taken(kind, best.slot, first);
-      if (best.thread)
-        note_seen(best.slot, best.thread, now);
-      if (last)
-        *last = best.slot;
-      watch_over(group);
-      return SK_PASS;
+    if (take_place(group, best.slot, alone)) {
+      if (!select_socket(ctx, best.slot)) {
+        if (kind == SPILLWAY_KIND_MIGRATION)
+          move_to_slot(ctx, best.slot);
+        count_taken(kind, best.slot, first);
+        if (best.thread)
+          note_seen(best.slot, best.thread, now);
+        if (last)
+          *last = best.slot;
+        watch_over(group);
+        return SK_PASS;
+      }
+      give_place_back(group, best.slot);
+      count_stale();
     }
-    if (take_any(ctx, group, kind, least, first)) {
+    if (take_any(ctx, group, kind, least, alone, first)) {
       watch_over(group);
       return SK_PASS;
     }
   }
   if (kind == SPILLWAY_KIND_SYN)
     return no_room(ctx, group, kind);
+  // All who may be given it have all they may have.
+  if (let_wait(ctx, group, kind))
+    return SK_PASS;
   count(kind, SPILLWAY_OUTCOME_FAILED);
   return SK_DROP;
 }
@@ -183,6 +297,12 @@ int selector(struct sk_reuseport_md *ctx) {
 SEC("socket")
 int discard(struct __sk_buff *ctx) { return 0; }
 
+// --- claims ---
+
+// The socket filter of a worker's socket of claims, both ends of which are the worker's.
+SEC("socket")
+int claim(struct __sk_buff *message) { return answer_claim(message); }
+
 // --- run for the owner ---
 
 // Once, before the selector is attached.
@@ -190,7 +310,13 @@ SEC("syscall")
 int prepare(void *unused) {
   struct watch *watch = bpf_map_lookup_elem(&watches, &zero);
 
-  if (!watch || bpf_timer_init(&watch->timer, &watches, CLOCK_MONOTONIC))
+  long error;
+
+  if (!watch)
+    return 1;
+  // Another selector may have left it, with its own callback.
+  error = bpf_timer_init(&watch->timer, &watches, CLOCK_MONOTONIC);
+  if (error && error != -EBUSY)
     return 1;
   return bpf_timer_set_callback(&watch->timer, tick) ? 2 : 0;
 }
@@ -241,6 +367,7 @@ int attend(void *unused) {
 static long inspect_step(__u32 index, __u64 *now) {
   struct spillway_reading *reading = bpf_map_lookup_elem(&readings, &index);
   struct spillway_slot *slot = bpf_map_lookup_elem(&slots, &index);
+  struct spillway_admission *row;
   struct candidate seen = {};
 
   if (!reading || !slot)
@@ -253,8 +380,24 @@ static long inspect_step(__u32 index, __u64 *now) {
   reading->standing = seen.standing;
   reading->readiness = seen.readiness;
   reading->load = seen.load;
-  reading->live = connections(index, 0);
+  row = slot->instance ? bpf_map_lookup_elem(&admissions, &slot->instance) : 0;
+  if (row) {
+    reading->open = opened(row->counts);
+    reading->promised = promised(row->counts);
+  }
   return 0;
+}
+
+static __always_inline void inspect_list(const struct spillway_config *group, __u64 now) {
+  struct spillway_reading *reading = bpf_map_lookup_elem(&readings, &group->capacity);
+
+  if (!reading)
+    return;
+  __builtin_memset(reading, 0, sizeof(*reading));
+  if (!group->waiting)
+    return;
+  read_listener(group->waiting, reading);
+  reading->load = age_of_first(group, now);
 }
 
 SEC("syscall")
@@ -262,8 +405,10 @@ int inspect(void *unused) {
   struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
   __u64 now = bpf_ktime_get_ns();
 
-  if (group)
-    bpf_loop(group->slots, inspect_step, &now, 0);
+  if (!group)
+    return 0;
+  bpf_loop(group->slots, inspect_step, &now, 0);
+  inspect_list(group, now);
   return 0;
 }
 

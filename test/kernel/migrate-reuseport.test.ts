@@ -202,6 +202,7 @@ describe.each(READ_BY)('ebpf, listeners read by %s', (readBy) => {
           dropped: 0,
           reset: refusals,
           failed: 0,
+          waiting: 0,
         });
       },
     );

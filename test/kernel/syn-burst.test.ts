@@ -29,7 +29,7 @@ usePuppet((started) => {
 });
 
 const halfOpen = (group: SocketGroup) => group.stats().sockets.map((socket) => socket.halfOpen!);
-const none = { first: 0, redirected: 0, dropped: 0, reset: 0, failed: 0 };
+const none = { first: 0, redirected: 0, dropped: 0, reset: 0, failed: 0, waiting: 0 };
 
 async function sendSyns(clients: readonly PuppetClient[]): Promise<void> {
   await Promise.all(clients.map((client) => client.syn()));

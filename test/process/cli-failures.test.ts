@@ -96,8 +96,8 @@ const CASES: Case[] = [
     what: 'a log folder that cannot be made',
     files: { afile: '' },
     args: ['app.mjs', '--logs', 'afile/logs'],
-    code: 1,
-    says: ['afile/logs/app-0.out.log cannot be written', 'ERR_SPILLWAY_LOGS'],
+    code: 2,
+    says: ['afile is no folder', 'ERR_SPILLWAY_OPTION_RANGE'],
   },
   // Node's own way of making folders would not come back from this one.
   {

@@ -28,7 +28,7 @@ test('status, reload, scale, restart and stop, each as a person and as a program
   const text = await call('status');
   expect(text.code).toBe(0);
   expect(text.stdout).toMatch(/^app {2}running {2}2 of 2 workers serve/);
-  expect(text.stdout).toMatch(/worker +state +pid +uptime +restarts +cpu +memory +queue +chosen/);
+  expect(text.stdout).toMatch(/worker +state +pid +uptime +restarts +cpu +memory +open +queue +chosen/);
   expect(text.stdout).toMatch(new RegExp(`^ +1 +running +${first.workers[1]?.pid} `, 'm'));
   expect(text.stdout).not.toContain('\u001b');
 

@@ -276,7 +276,7 @@ describe('a start that fails', () => {
   test('a value that has no JSON: ERR_SPILLWAY_OPTION_RANGE', async () => {
     await expect(Master.start({ script: 'app.js', workers: 4n as never })).rejects.toMatchObject({
       code: 'ERR_SPILLWAY_OPTION_RANGE',
-      message: 'workers cannot be 4n; it takes: integer, 1 to 1024',
+      message: 'workers cannot be 4n; it takes: integer, 1 to 1024, or { min, max } of them',
     });
   });
 

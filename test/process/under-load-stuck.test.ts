@@ -8,7 +8,7 @@ import { until } from '../support/until.js';
 
 const STUCK_AFTER = 200;
 /** Milliseconds until a connection comes that the worker does not take, and that timers are late on a busy machine. */
-const SLACK = 400;
+const SLACK = 800;
 /** Milliseconds in which it must have been noticed. */
 const NOTICED = STUCK_AFTER + 100 + SLACK;
 /** Milliseconds that the worker is stopped for. */

@@ -31,6 +31,7 @@ export function expectAgreement(group: SocketGroup, ...clients: readonly Clients
     dropped: sent - established - refused,
     reset: refused,
     failed: 0,
+    waiting: 0,
   });
   expect(stats.dropped).toBe(decided.syn.dropped);
   expect(stats.reset).toBe(decided.syn.reset);

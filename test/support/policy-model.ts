@@ -58,9 +58,11 @@ export class PolicyModel {
     const unasked = (slot: number) => this.#candidate(views, slot, false);
     const starter = this.#starter(asked, request);
 
-    if (this.#policy === 'least-queue' || this.#policy === 'least-connections') {
+    if (this.#comparesAll) {
       const everybody = [starter, ...this.#ringFrom(starter.slot).map(asked)];
-      const { slot } = best(untilGoodEnough(everybody, 1));
+      // Where weights differ, somebody of more weight may have something to do and be the better one.
+      const enough = this.#policy === 'weighted' && !this.#equal ? 0 : 1;
+      const { slot } = best(untilGoodEnough(everybody, enough));
       return { first: slot, chosen: slot };
     }
     if (this.#policy === 'idle-first' && request.warm < this.#settings.length) {
@@ -80,6 +82,10 @@ export class PolicyModel {
 
   get #asks(): boolean {
     return ['idle-first', 'local-cpu', 'two-choices', 'least-queue'].includes(this.#policy);
+  }
+
+  get #comparesAll(): boolean {
+    return ['least-queue', 'least-connections', 'weighted'].includes(this.#policy);
   }
 
   get #looksAround(): boolean {
@@ -146,7 +152,8 @@ export class PolicyModel {
         weight: 1,
       };
     }
-    const { weight } = this.#settings[slot]!;
+    const settings = this.#settings[slot]!;
+    const weight = this.#policy === 'least-connections' ? 1 : settings.weight;
     return {
       slot,
       standing,

@@ -110,6 +110,7 @@ export class TestWorker {
     const start: WorkerStart = {
       slot: SLOT,
       master: process.pid,
+      kept: false,
       desk: `@${this.name}`,
       hints: report + 1,
       help: report + 2,
@@ -211,7 +212,7 @@ export class TestWorker {
 
   /** As the master asks it to take so many connections, which wait at another listener of a port. */
   help(listener: number, waiting: number, port = 1): void {
-    this.#rescuer ??= new (native().Rescuer)();
+    this.#rescuer ??= new (native().Rescuer)(() => {});
     const sent = this.#rescuer.sent(port);
     this.#rescuer.addPort(port, -1);
     this.#rescuer.setListener(port, OTHER_SLOT, listener);

@@ -25,6 +25,7 @@ test.each(named(CASES, ({ what }) => `all others are told when ${what}, and all 
       rescue: { serves: (number: number) => tell(`worker ${number}`), staffed: [0, 1, 2] },
       handover: { retry: () => tell('handover') },
       operations: { isEnding: false },
+      agreed: () => {},
       report: ({ message }: Error) => reported.push(message),
     } as unknown as AgreementParts);
     const all = ['worker 0', 'worker 1', 'worker 2', 'port 0', 'port 1', 'handover'];

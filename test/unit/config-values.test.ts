@@ -1,7 +1,13 @@
 import { expect, test } from 'vitest';
 import { seededRandom } from '../../bench/load/random.js';
 import { faultIn } from '../../lib/cli/start/json-place.js';
-import { parseDuration, parseInstances, parseSize, splitWords } from '../../lib/cli/start/values.js';
+import {
+  parseDuration,
+  parseInstanceRange,
+  parseInstances,
+  parseSize,
+  splitWords,
+} from '../../lib/cli/start/values.js';
 
 test.each([
   ['5000', 5000],
@@ -39,6 +45,20 @@ test.each([
   ['2.5', undefined],
   ['', undefined],
 ])('instances %s of 8 CPUs', (text, expected) => expect(parseInstances(text, 8)).toBe(expected));
+
+test.each([
+  ['2-6', { min: 2, max: 6 }],
+  ['1-max', { min: 1, max: 8 }],
+  [' 2 - 2 ', { min: 2, max: 2 }],
+  [
+    { min: 1, max: '4' },
+    { min: 1, max: 4 },
+  ],
+  ['6-2', undefined],
+  ['1-2000', undefined],
+  ['-1', 7],
+  [3, 3],
+])('instances %j of 8 CPUs', (given, expected) => expect(parseInstanceRange(given, 8)).toEqual(expected));
 
 test.each([
   ['', []],

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { interpretConfig } from '../../lib/cli/start/config.js';
+import { interpretConfigs } from '../../lib/cli/start/config.js';
 import { START_OPTIONS } from '../../lib/cli/start/options.js';
 import type { SpillwayError } from '../../lib/errors.js';
 import { named } from '../support/named.js';
@@ -88,7 +88,9 @@ const GOOD = [
 ];
 
 test.each(named(GOOD, ({ what }) => what))('understood: %s', (_, { given, settings, env }) => {
-  expect(interpretConfig(FILE, given, env).settings).toMatchObject(settings);
+  const [config, ...others] = interpretConfigs(FILE, given, env);
+  expect(others).toEqual([]);
+  expect(config!.settings).toMatchObject(settings);
 });
 
 const BAD: { what: string; given: unknown; says: string; env?: string }[] = [
@@ -122,8 +124,27 @@ const BAD: { what: string; given: unknown; says: string; env?: string }[] = [
   },
   { what: 'user and uid', given: { user: 'a', uid: 1 }, says: 'uid: is another name of user' },
   { what: 'gid alone', given: { gid: 1 }, says: 'gid: needs uid' },
-  { what: 'several services', given: { apps: [{}, {}] }, says: 'apps: holds 2 services' },
-  { what: 'no service', given: { apps: [] }, says: 'apps: holds 0 services' },
+  { what: 'no service', given: { apps: [] }, says: 'apps: holds no service' },
+  {
+    what: 'services of one name',
+    given: { services: [{ script: 'a.js' }, { script: 'b.js', name: 'a' }] },
+    says: "services[1].name: 'a' is services[0] already",
+  },
+  {
+    what: 'a port of two services',
+    given: {
+      services: [
+        { script: 'a', port: 80 },
+        { script: 'b', listen: ['127.0.0.1:80'] },
+      ],
+    },
+    says: 'services[1].port: 80 is used by services[0] as well',
+  },
+  {
+    what: 'fewer at most than at least',
+    given: { instances: '8-2' },
+    says: "instances: cannot be '8-2'",
+  },
   {
     what: 'a service that is none',
     given: { apps: ['a.js'] },
@@ -158,7 +179,7 @@ const BAD: { what: string; given: unknown; says: string; env?: string }[] = [
 ];
 
 test.each(named(BAD, ({ what }) => what))('refused: %s', (_, { given, says, env }) => {
-  const read = () => interpretConfig(FILE, given, env);
+  const read = () => interpretConfigs(FILE, given, env);
   expect(read).toThrow(says);
   try {
     read();
@@ -167,8 +188,33 @@ test.each(named(BAD, ({ what }) => what))('refused: %s', (_, { given, says, env 
   }
 });
 
+test('several services each have their own settings', () => {
+  const services = [
+    { script: 'a.js', port: 80, instances: 2 },
+    { script: 'b.js', port: 81, instances: { min: 1, max: 4 }, maxConnections: 10, overflow: 'wait' },
+    { script: 'c.js', listen: ['127.0.0.1:82'] },
+    { script: 'd.js', listen: ['127.0.0.3:82'], port: 0 },
+  ];
+  const configs = interpretConfigs(FILE, { services });
+  expect(configs.map(({ settings }) => settings)).toMatchObject([
+    { script: 'a.js', port: 80, instances: 2 },
+    { script: 'b.js', instances: { min: 1, max: 4 }, maxConnections: 10 },
+    { script: 'c.js' },
+    { script: 'd.js' },
+  ]);
+  expect(configs.map(({ place }) => place)).toEqual([0, 1, 2, 3].map((index) => `services[${index}].`));
+});
+
+test('problems of all services are told together', () => {
+  const read = () =>
+    interpretConfigs(FILE, {
+      services: [{ script: 'a', foo: 1 }, { script: 'b', port: 'x' }, { script: 'c' }],
+    });
+  expect(read).toThrow(/services\[0\]\.foo: there is no such key.*\n.*services\[1\]\.port: cannot be 'x'/);
+});
+
 test('several problems are told together', () => {
-  const read = () => interpretConfig(FILE, { script: 'a', foo: 1, port: 'x' });
+  const read = () => interpretConfigs(FILE, { script: 'a', foo: 1, port: 'x' });
   expect(read).toThrow(/: foo: there is no such key.*\n.*: port: cannot be 'x'/);
 });
 

@@ -4,7 +4,7 @@ import { printStatus } from '../../lib/cli/status/print.js';
 import { aboutSize, aboutTime } from '../../lib/cli/text.js';
 import type { ServiceStatus } from '../../lib/control/protocol.js';
 
-const worker = { uptime: 65_000, restarts: 0, cpu: 12.4, memory: 40 * 2 ** 20, reason: null };
+const worker = { uptime: 65_000, restarts: 0, cpu: 12.4, memory: 40 * 2 ** 20, connections: 7, reason: null };
 const STATUS: ServiceStatus = {
   name: 'shop',
   version: '1.2.3',
@@ -27,6 +27,7 @@ const STATUS: ServiceStatus = {
       restarts: 4,
       cpu: null,
       memory: null,
+      connections: null,
       reason: 'exited with code 1',
     },
   ],
@@ -40,6 +41,8 @@ const STATUS: ServiceStatus = {
     redirected: null,
     dropped: null,
     reset: null,
+    waited: null,
+    waiting: null,
     migrated: 2,
     rescues: 5,
     sockets: [0, 1].map((slot) => ({
@@ -49,6 +52,7 @@ const STATUS: ServiceStatus = {
       enabled: true,
       chosen: null,
       readiness: null,
+      maxConnections: 0,
     })),
   })),
 };
@@ -60,14 +64,14 @@ test('the table has what one looks for, unknown as unknown, sums over the ports'
     logs   /var/log/shop
     3 lines of output could not be written
 
-    worker  state       pid  uptime  restarts  cpu   memory   queue  chosen  loop
-         0  running     101   1m 5s         0  12%  40.0 MB  6/1022       –  –
-         1  restarting    –       –         4    –        –  6/1022       –  –
+    worker  state       pid  uptime  restarts  cpu   memory  open   queue  chosen  loop
+         0  running     101   1m 5s         0  12%  40.0 MB     7  6/1022       –  –
+         1  restarting    –       –         4    –        –     –  6/1022       –  –
     worker 1, last end: exited with code 1
 
-    port     selector  redirected  dropped  reset  migrated  rescues
-    [::]:80  cbpf               –        –      –         2        5
-    [::]:81  cbpf               –        –      –         2        5
+    port     selector  redirected  dropped  reset  waited  migrated  rescues
+    [::]:80  cbpf               –        –      –       –         2        5
+    [::]:81  cbpf               –        –      –       –         2        5
     selector cbpf: missing CAP_BPF
     "
   `);
@@ -86,7 +90,16 @@ describe('how soon a worker comes for its connections', () => {
       notice: null,
       port: 80 + index,
       sockets: [
-        { slot: 0, queue: 0, limit: 511, enabled: true, chosen: 123_456, readiness: 'idle', ...socket },
+        {
+          slot: 0,
+          queue: 0,
+          limit: 511,
+          enabled: true,
+          chosen: 123_456,
+          readiness: 'idle',
+          maxConnections: 0,
+          ...socket,
+        },
       ],
     })),
   });
@@ -99,9 +112,9 @@ describe('how soon a worker comes for its connections', () => {
 
   const WORDS = ['idle', 'running', 'late', 'leaving', null] as const;
 
-  test('is a column of its own on a terminal of 80 columns', () => {
+  test('is a column of its own on a terminal of 90 columns', () => {
     for (const readiness of WORDS) {
-      const [head, line] = row(serviceOf({ readiness }), 80);
+      const [head, line] = row(serviceOf({ readiness }), 90);
       expect(head).toMatch(/chosen {2}loop$/);
       expect(line.slice(head.indexOf('loop'))).toBe(readiness ?? '–');
     }
@@ -150,9 +163,9 @@ describe('how soon a worker comes for its connections', () => {
   });
 
   test('catches the eye when it is late, and takes no more room for that', () => {
-    const [, late] = row(serviceOf({ readiness: 'late' }), 80, pc.createColors(true));
+    const [, late] = row(serviceOf({ readiness: 'late' }), 90, pc.createColors(true));
     expect(late).toContain(pc.createColors(true).yellow('late'));
-    const [, idle] = row(serviceOf({ readiness: 'idle' }), 80, pc.createColors(true));
+    const [, idle] = row(serviceOf({ readiness: 'idle' }), 90, pc.createColors(true));
     expect(idle).toMatch(/ {2}idle$/);
   });
 });

@@ -46,6 +46,9 @@ function reading({
       chosen: known ? { syn: 100 + slot, cookieAck: 1, migration: 7 } : null,
       redirectedIn: known ? 5 : null,
       redirectedOut: known ? 0 : null,
+      connections: known ? 3 : null,
+      promised: known ? 0 : null,
+      maxConnections: 0,
       kernelDrops: 2,
     }),
   );
@@ -60,6 +63,8 @@ function reading({
     migrated: 0,
     stale: null,
     kernelDrops: 6,
+    waited: known ? 0 : null,
+    waiting: null,
   };
   return {
     seconds,

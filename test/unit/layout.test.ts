@@ -101,7 +101,7 @@ describe('the header and TypeScript agree', () => {
 test('decisions are read row by row: kinds, then outcomes', () => {
   const counters = Float64Array.from({ length: COUNTERS.words }, (_, word) => word);
   const decisions = decisionsOf(counters);
-  expect(decisions.syn).toEqual({ first: 0, redirected: 1, dropped: 2, reset: 3, failed: 4 });
-  expect(decisions.migration.redirected).toBe(11);
-  expect(decisions.stray.failed).toBe(19);
+  expect(decisions.syn).toEqual({ first: 0, redirected: 1, dropped: 2, reset: 3, failed: 4, waiting: 5 });
+  expect(decisions.migration.redirected).toBe(13);
+  expect(decisions.stray.failed).toBe(22);
 });

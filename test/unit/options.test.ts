@@ -40,7 +40,12 @@ const VALUES: Record<OptionName, { takes: unknown[]; refuses: unknown[] }> = {
     refuses: ['random', '', 0],
   },
   rescue: { takes: [0, 100, 1_000_000], refuses: [-1, 99, 100.5, true, 1_000_001] },
-  overflow: { takes: ['drop', 'reset'], refuses: ['wait', true] },
+  overflow: { takes: ['drop', 'reset', 'wait'], refuses: ['queue', true] },
+  maxConnections: { takes: [0, 1, 1_000_000], refuses: [-1, 1_000_001, 0.5, '1'] },
+  exclusiveHandover: { takes: [true, false], refuses: [1] },
+  countConnections: { takes: [true, false], refuses: ['yes'] },
+  waitLimit: { takes: [1, 65535], refuses: [0, 65536] },
+  waitTimeout: { takes: [0, 86_400_000], refuses: [-1, 86_400_001] },
   migrate: { takes: [true, false], refuses: [1, 'yes'] },
   selector: { takes: ['auto', 'ebpf', 'cbpf', 'none'], refuses: ['bpf', null] },
   weight: { takes: [1, 1000], refuses: [0, 1001, -1, 0.5] },
@@ -106,7 +111,7 @@ test('a value the selector in force cannot give is an error that names the one t
 
 test('only what is asked for is kept, and all of it is checked', () => {
   expect(checkOptions({ backlog: 8, host: '::1', policy: undefined })).toEqual({ backlog: 8 });
-  expect(() => checkOptions({ backlog: 8, overflow: 'wait' })).toThrowError(code('RANGE'));
+  expect(() => checkOptions({ backlog: 8, overflow: 'queue' })).toThrowError(code('RANGE'));
 });
 
 describe('the documentation says what the code does', () => {

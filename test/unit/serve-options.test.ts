@@ -13,6 +13,8 @@ const CASES: { what: string; workers: number; capacity?: number; rows: number }[
 test.each(named(CASES, ({ what }) => `there is memory that the kernel reads for ${what}`))(
   '%s',
   (_, { workers, capacity, rows }) => {
-    expect(hintsRowsOf({ workers, options: capacity === undefined ? {} : { capacity } })).toBe(rows);
+    expect(
+      hintsRowsOf({ workers, demand: undefined, options: capacity === undefined ? {} : { capacity } }),
+    ).toBe(rows);
   },
 );

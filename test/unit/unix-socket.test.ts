@@ -491,7 +491,7 @@ while True: time.sleep(1000)
         notify(to, 'WATCHDOG=1');
       }
     };
-    expect(fill).toThrow(expect.objectContaining({ code: 'EAGAIN', syscall: 'sendto', detail: to }));
+    expect(fill).toThrow(expect.objectContaining({ code: 'EAGAIN', syscall: 'sendmsg', detail: to }));
     expect(performance.now() - begin).toBeGreaterThanOrEqual(1000);
     expect(performance.now() - begin).toBeLessThan(5000);
     expect(openDescriptors()).toBe(before);
@@ -503,7 +503,7 @@ while True: time.sleep(1000)
     ['a name that is too long', `@${'n'.repeat(108)}`, 'ENAMETOOLONG'],
   ])('to %s fails', (_, to, code) => {
     const before = openDescriptors();
-    expect(() => notify(to, 'READY=1')).toThrow(expect.objectContaining({ code, syscall: 'sendto' }));
+    expect(() => notify(to, 'READY=1')).toThrow(expect.objectContaining({ code, syscall: 'sendmsg' }));
     expect(openDescriptors()).toBe(before);
   });
 });

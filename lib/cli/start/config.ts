@@ -1,7 +1,10 @@
 /** From what a config file says to the settings of its service: names, values, and the habits of other process managers. */
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { inspect, isDeepStrictEqual } from 'node:util';
+import { nameOfProgram } from '../../control/names.js';
 import { SpillwayError } from '../../errors.js';
+import { splitPlace } from '../../serve/options.js';
+import { problemsIn } from './check.js';
 import { configError, readConfig } from './config-file.js';
 import {
   FAMILIAR,
@@ -15,6 +18,8 @@ import {
 
 export interface Config {
   file: string;
+  /** Where the service's keys are, for messages: `apps[0].` or nothing. */
+  place: string;
   settings: Settings;
   /** Sentences about what was taken in another sense than it was meant. */
   notes: string[];
@@ -30,76 +35,132 @@ const OWN_NAME = new Map<string, SettingName>(
 );
 
 /**
+ * Every service of the file.
+ *
  * @param environment which `env_NAME` is added to `env`.
- * @throws {SpillwayError} `ERR_SPILLWAY_CONFIG` naming the file and the key.
+ * @throws {SpillwayError} `ERR_SPILLWAY_CONFIG` naming the file and all that is wrong in it, by their keys.
  */
-export async function loadConfig(file: string, environment?: string): Promise<Config> {
-  return interpretConfig(file, await readConfig(file), environment);
+export async function loadConfigs(file: string, environment?: string): Promise<Config[]> {
+  return interpretConfigs(file, await readConfig(file), environment);
 }
 
-/** The part of {@link loadConfig} that knows no file. */
-export function interpretConfig(file: string, value: unknown, environment?: string): Config {
-  const reader = new ConfigReader(file, environment);
-  const settings = reader.read(value);
+/** The part of {@link loadConfigs} that knows no file. */
+export function interpretConfigs(file: string, value: unknown, environment?: string): Config[] {
+  const problems: string[] = [];
+  const configs = servicesIn(file, value).map(({ service, place }) => {
+    const reader = new ConfigReader(file, environment, place);
+    const settings = reader.read(service);
+    problems.push(...reader.problems);
+    return interpreted(file, place, settings, reader.notes);
+  });
+  problems.push(...conflicts(configs));
+  if (problems.length === 0) return configs;
+  // What the command line could still put right is said as well: nothing is started anyway.
+  for (const { place, settings } of configs)
+    problems.push(...problemsIn(settings).map((problem) => `${file}: ${place}${problem}`));
+  throw configError(problems.join('\n'));
+}
+
+function interpreted(file: string, place: string, settings: Settings, notes: string[]): Config {
   const folder = dirname(resolve(file));
   for (const name of PATHS) {
     const path = settings[name];
     if (path !== undefined && !isAbsolute(path)) settings[name] = resolve(folder, path);
   }
   settings.cwd ??= folder;
-  return { file: resolve(file), settings, notes: reader.notes };
+  return { file: resolve(file), place, settings, notes };
+}
+
+/** What no two services of a file may have. */
+function conflicts(configs: readonly Config[]): string[] {
+  const problems: string[] = [];
+  const names = new Map<string, Config>();
+  const ports = new Map<number, { host: string | undefined; config: Config }[]>();
+  for (const config of configs) {
+    const { file, place, settings } = config;
+    const name = nameOf(settings);
+    const other = names.get(name);
+    if (name !== '' && other)
+      problems.push(`${file}: ${place}name: '${name}' is ${other.place.slice(0, -1)} already`);
+    else names.set(name, config);
+    const { host, port, listen = [] } = settings;
+    const places = [...(port === undefined ? [] : [{ host, port }]), ...listen.map(placeOf)];
+    for (const each of places) {
+      const used = ports.get(each.port) ?? [];
+      const same = used.find(
+        (place) => place.host === undefined || each.host === undefined || place.host === each.host,
+      );
+      if (each.port !== 0 && same && same.config !== config) {
+        problems.push(
+          `${file}: ${place}port: ${each.port} is used by ${same.config.place.slice(0, -1)} as well`,
+        );
+      }
+      ports.set(each.port, [...used, { host: each.host, config }]);
+    }
+  }
+  return problems;
+}
+
+function placeOf(given: NonNullable<Settings['listen']>[number]): { host: string | undefined; port: number } {
+  const place = typeof given === 'object' ? given : splitPlace(String(given));
+  return { host: place?.host, port: place?.port ?? 0 };
+}
+
+/** What a service is called, as far as that is known: empty for one without a script. */
+export function nameOf({ name, script }: Settings): string {
+  return name ?? (script === undefined ? '' : nameOfProgram(script));
+}
+
+/** @throws {SpillwayError} `ERR_SPILLWAY_CONFIG` */
+function servicesIn(file: string, value: unknown): { service: Record<string, unknown>; place: string }[] {
+  const wrong = (place: string, what: string) =>
+    configError(`${file}: ${place === '' ? '' : `${place}: `}${what}`);
+  if (!isObject(value)) throw wrong('', `a config file holds an object, not ${show(value)}`);
+  const key = ['services', 'apps'].find((each) => each in value);
+  if (key === undefined) return [{ service: value, place: '' }];
+  const { [key]: given, ...others } = value;
+  const [beside] = Object.keys(others);
+  if (beside !== undefined && beside !== 'deploy') {
+    throw wrong(beside, `beside \`${key}\` there is nothing else; move it into the service`);
+  }
+  const list: unknown[] = Array.isArray(given) ? given : [given];
+  if (list.length === 0) throw wrong(key, 'holds no service');
+  return list.map((service, index) => {
+    const place = Array.isArray(given) ? `${key}[${index}]` : key;
+    if (!isObject(service)) throw wrong(place, `a service is an object, not ${show(service)}`);
+    return { service, place: `${place}.` };
+  });
 }
 
 class ConfigReader {
   readonly notes: string[] = [];
+  readonly problems: string[] = [];
   readonly #file: string;
   readonly #environment: string | undefined;
-  /** Where the service's keys are, for messages: `apps[0].` or nothing. */
-  #prefix = '';
+  readonly #prefix: string;
   /** Under which name each setting was given. */
   readonly #given = new Map<SettingName, string>();
   readonly #settings: Record<string, unknown> = {};
 
-  constructor(file: string, environment: string | undefined) {
+  constructor(file: string, environment: string | undefined, place: string) {
     this.#file = file;
     this.#environment = environment;
+    this.#prefix = place;
   }
 
-  read(value: unknown): Settings {
-    const service = this.#service(value);
-    const problems: SpillwayError[] = [];
+  /** @returns what could be read; the rest is among the problems. */
+  read(service: Record<string, unknown>): Settings {
     const collect = (act: () => void) => {
       try {
         act();
       } catch (error) {
         if (!(error instanceof SpillwayError)) throw error;
-        problems.push(error);
+        this.problems.push(error.message);
       }
     };
     for (const [key, each] of Object.entries(service)) collect(() => this.#key(key, each, service));
     collect(() => this.#addEnvironment(service));
-    if (problems.length > 0) throw configError(problems.map(({ message }) => message).join('\n'));
     return this.#settings as Settings;
-  }
-
-  #service(value: unknown): Record<string, unknown> {
-    if (!isObject(value)) throw this.#wrong('', `a config file holds an object, not ${show(value)}`);
-    if (!('apps' in value)) return value;
-    const { apps, ...others } = value;
-    const [beside] = Object.keys(others);
-    if (beside !== undefined && beside !== 'deploy') {
-      throw this.#wrong(beside, 'beside `apps` there is nothing else; move it into the service');
-    }
-    const list = Array.isArray(apps) ? apps : [apps];
-    if (list.length !== 1) {
-      throw this.#wrong(
-        'apps',
-        `holds ${list.length} services, and one is what a master takes; give each a config file of its own`,
-      );
-    }
-    this.#prefix = Array.isArray(apps) ? 'apps[0].' : 'apps.';
-    if (!isObject(list[0])) throw this.#wrong('', `a service is an object, not ${show(list[0])}`);
-    return list[0];
   }
 
   #key(key: string, value: unknown, service: Record<string, unknown>): void {

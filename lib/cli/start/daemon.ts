@@ -8,7 +8,7 @@ import { ERRORS, type ErrorCode, SpillwayError, systemError } from '../../errors
 import type { Plan } from './plan.js';
 
 /** In the environment of the detached process: the descriptor on which it reports. */
-const VARIABLE = 'SPILLWAY_DAEMON_FD';
+export const DAEMON_VARIABLE = 'SPILLWAY_DAEMON_FD';
 const REPORT_FD = 3;
 
 export interface Ready {
@@ -58,8 +58,8 @@ export class DaemonReport {
 
   /** Undefined in a process that is not detached. */
   static take(env: NodeJS.ProcessEnv = process.env): DaemonReport | undefined {
-    const { [VARIABLE]: fd } = env;
-    delete env[VARIABLE];
+    const { [DAEMON_VARIABLE]: fd } = env;
+    delete env[DAEMON_VARIABLE];
     return fd === undefined ? undefined : new DaemonReport(Number(fd));
   }
 
@@ -104,11 +104,14 @@ export type Outcome =
  */
 export async function startDaemon(plan: Plan): Promise<Outcome> {
   const log = openMasterLog(plan);
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+  const { argv } = process;
+  // Of several services the one that is meant.
+  const named = plan.service === undefined || argv.includes('--service') ? [] : ['--service', plan.service];
+  const child = spawn(process.execPath, [...process.execArgv, ...withOptions(argv.slice(1), named)], {
     detached: true,
     // What Node itself has to say at a crash goes to the log as well.
     stdio: ['ignore', log, log, 'pipe'],
-    env: { ...process.env, [VARIABLE]: String(REPORT_FD) },
+    env: { ...process.env, [DAEMON_VARIABLE]: String(REPORT_FD) },
   });
   closeSync(log);
   // A service that is not ready yet belongs to the command that starts it.
@@ -120,6 +123,12 @@ export async function startDaemon(plan: Plan): Promise<Outcome> {
     for (const signal of FORWARDED) process.off(signal, forward);
     child.unref();
   }
+}
+
+/** Options go before the arguments of the program. */
+function withOptions(args: readonly string[], options: readonly string[]): string[] {
+  const end = args.indexOf('--');
+  return end < 0 ? [...args, ...options] : [...args.slice(0, end), ...options, ...args.slice(end)];
 }
 
 const FORWARDED = ['SIGINT', 'SIGTERM'] as const;

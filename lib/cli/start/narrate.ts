@@ -31,6 +31,9 @@ export function narrate(master: Master, log: Log, isTold: (error: Error) => bool
   master.on('worker:start', ({ slot, pid }) => {
     log.debug({ slot, workerPid: pid }, `worker ${slot} (process ${pid}) has been started`);
   });
+  master.on('worker:adopted', ({ slot, pid }) => {
+    log.info({ slot, workerPid: pid }, `worker ${slot} (process ${pid}) goes on under this master`);
+  });
   master.on('worker:ready', ({ slot, pid }, after) => {
     log.info(
       { slot, workerPid: pid, after: Math.round(after) },
@@ -70,6 +73,19 @@ export function narrate(master: Master, log: Log, isTold: (error: Error) => bool
         `reload: failed, the workers of before go on: ${error?.message ?? 'unknown'}`,
       );
   });
+  master.on('demand', ({ from, to, why }) => {
+    const number = Math.abs(to - from);
+    const verb = number === 1 ? 'is' : 'are';
+    const what =
+      to > from ? `${counted(number)} more ${verb} started` : `${counted(number)} of ${from} ${verb} retired`;
+    log.info({ from, to, why }, `${what}: ${why}`);
+  });
+  master.on('moved', (cpus) =>
+    log.warn(
+      { cpus },
+      `processors have come or gone; there are now: ${cpus.join()}; the workers were placed anew`,
+    ),
+  );
   master.on('scale', ({ from, to }) => log.info({ from, to }, `scaled from ${from} to ${to} workers`));
   master.on('overflow', ({ group, dropped, reset }) => {
     const { port } = group.address;
@@ -85,6 +101,10 @@ export function narrate(master: Master, log: Log, isTold: (error: Error) => bool
       if (!isTold(error)) log.error({ code: (error as { code?: string }).code }, error.message);
     });
   });
+}
+
+function counted(workers: number): string {
+  return workers === 1 ? 'one worker' : `${workers} workers`;
 }
 
 /** Reasons begin with the worker's name or with what became of it. */

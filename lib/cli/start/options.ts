@@ -3,8 +3,10 @@
  * The command line, the reading of config files and docs/config.md come from this table.
  */
 
+import { z } from 'zod';
 import { NAME_RANGE } from '../../control/names.js';
 import { OPTIONS, type OptionName } from '../../group/options.js';
+import { isPlace } from '../../serve/placement.js';
 import {
   addresses,
   boolean,
@@ -14,6 +16,7 @@ import {
   integer,
   type Kind,
   oneOf,
+  placement,
   size,
   text,
   words,
@@ -60,7 +63,13 @@ const OWN = {
     flag: '-i, --instances <number>',
     aliases: ['workers'],
     default: 'the variable WEB_CONCURRENCY, else `max`',
-    text: 'Number of workers.',
+    text: 'Number of workers. With `2-8` (in a config file also `{ min: 2, max: 8 }`) they are started when they are wanted, and retired when they are not.',
+  }),
+  idleTimeout: row({
+    kind: duration(0),
+    flag: '--idle-timeout <duration>',
+    default: '30 s',
+    text: 'With a number of workers that follows the load: for how long fewer must have been enough before one is retired.',
   }),
   name: row({
     kind: text(NAME_RANGE),
@@ -92,6 +101,12 @@ const OWN = {
     flag: '--cwd <folder>',
     default: "that of the config file, else the caller's",
     text: 'Working directory of the workers.',
+  }),
+  placement: row({
+    kind: placement,
+    flag: '--placement <places>',
+    default: "the master's processors",
+    text: 'On which processors the workers run: `auto`, one for each; or places for the slots in turn: `0,1,2-3` (on one, on another, on two), `0+2`, `node0,node1`.',
   }),
   user: row({
     kind: text('user, or user:group, by name or number'),
@@ -199,6 +214,21 @@ const OWN = {
     default: '12 h',
     text: 'How often the keys of TLS session tickets change.',
   }),
+  monitor: row({
+    kind: boolean,
+    flag: '--monitor',
+    default: '`false`',
+    text: 'Let a small process keep everything that must not end with the master, and start the master again when it has died or hangs. Workers and their clients notice nothing.',
+  }),
+  keeperPlacement: row({
+    kind: {
+      schema: z.string().refine(isPlace),
+      range: 'processors such as `0` or `2-3`, or `node1`',
+    },
+    flag: '--keeper-placement <place>',
+    default: "the master's",
+    text: 'With `monitor`: on which processors the process runs that keeps it alive.',
+  }),
   logs: row({
     kind: text('path of a folder'),
     flag: '--logs <folder>',
@@ -234,7 +264,20 @@ const OWN = {
 /** Options of the socket group that can be given; those of one slot mean nothing here. */
 type GroupOptionName = Exclude<OptionName, 'enabled' | 'weight' | 'cpu'>;
 
-const WITH_FLAG: readonly string[] = ['backlog', 'policy', 'overflow', 'selector'];
+const WITH_FLAG: readonly string[] = [
+  'backlog',
+  'policy',
+  'overflow',
+  'maxConnections',
+  'waitLimit',
+  'waitTimeout',
+  'selector',
+];
+
+/** `maxConnections`: `max-connections`. */
+function flagOf(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
 
 function groupRow(name: GroupOptionName): OptionRow {
   const option = OPTIONS[name];
@@ -245,7 +288,7 @@ function groupRow(name: GroupOptionName): OptionRow {
       range: option.range,
       ...(isNumber ? { fromText: (given: string) => (/^\d+$/.test(given) ? Number(given) : given) } : {}),
     },
-    ...(WITH_FLAG.includes(name) ? { flag: `--${name} <${isNumber ? 'number' : 'name'}>` } : {}),
+    ...(WITH_FLAG.includes(name) ? { flag: `--${flagOf(name)} <${isNumber ? 'number' : 'name'}>` } : {}),
     default:
       option.default === undefined
         ? "the kernel's"
@@ -285,7 +328,7 @@ export const RELOADABLE = ['script', 'args', 'env', 'cwd', 'nodeArgs'] as const 
 
 /** Keys of other process managers that are more, or less, than another name. */
 export const FAMILIAR: Readonly<Record<string, string>> = {
-  apps: 'A list with one service; several are not supported yet.',
+  apps: 'Another name of `services`.',
   env_NAME: 'Variables added to `env` with `--env-name NAME`.',
   interpreter:
     '`none` is `exec: true`; `node` is the default. Others: write them as `script`, with `exec: true`.',

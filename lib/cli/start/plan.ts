@@ -4,11 +4,12 @@ import { basename, resolve } from 'node:path';
 import { assertName, nameOfProgram } from '../../control/names.js';
 import { SpillwayError } from '../../errors.js';
 import type { MasterOptions, WorkerChange } from '../../serve/options.js';
-import { type Config, differences, loadConfig } from './config.js';
+import { problemsIn } from './check.js';
+import { type Config, differences, loadConfigs } from './config.js';
 import { findConfig, isConfigFile } from './config-file.js';
 import { GROUP_SETTINGS, RELOADABLE, type SettingName, type Settings } from './options.js';
 import { identityOf } from './user.js';
-import { instances } from './values.js';
+import { type Instances, instances } from './values.js';
 
 /** What was given on the command line. */
 export interface Call {
@@ -18,6 +19,8 @@ export interface Call {
   config: string | undefined;
   /** Which `env_NAME` of the config file counts. */
   envName: string | undefined;
+  /** Which service of the config file is meant, where it has several. */
+  service?: string | undefined;
 }
 
 /** Where the workers' output goes instead of to the master's own. */
@@ -48,6 +51,26 @@ export class Plan {
    * @throws {SpillwayError} `ERR_SPILLWAY_CONFIG`, `ERR_SPILLWAY_OPTION_RANGE`
    */
   static async of(call: Call): Promise<Plan> {
+    const plans = await Plan.all(call);
+    const [first] = plans;
+    const named = call.service === undefined ? undefined : plans.find(({ name }) => name === call.service);
+    if (named) return named;
+    if (first && plans.length === 1 && call.service === undefined) return first;
+    const names = plans.map(({ name }) => name).join(', ');
+    throw wrong(
+      call.service === undefined
+        ? `the config file has several services: ${names}`
+        : `the config file has no service '${call.service}'; it has: ${names}`,
+      'Name one with --service.',
+    );
+  }
+
+  /**
+   * All services of a call: one, unless the config file has several. What the command line says besides is for all of them.
+   *
+   * @throws {SpillwayError} as {@link of}
+   */
+  static async all(call: Call): Promise<Plan[]> {
     const asConfig = call.config === undefined && call.script !== undefined && isConfigFile(call.script);
     const given = asConfig ? { ...call, script: undefined, config: call.script } : call;
     const file = given.config ?? (given.script === undefined ? findConfig(process.cwd()) : undefined);
@@ -56,12 +79,27 @@ export class Plan {
       throw wrong('--env-name is for a config file, and there is none');
     }
     const settled = file === undefined ? given : { ...given, config: resolve(file) };
-    const config = file === undefined ? undefined : await loadConfig(file, given.envName);
-    const settings = merged(settled, config);
-    if (settings.script === undefined) throw nothingToStart(config?.file);
-    const name = settings.name ?? nameOfProgram(settings.script);
-    assertName(name);
-    return new Plan(settled, name, settings, { configFile: config?.file, notes: config?.notes ?? [] });
+    const configs = file === undefined ? [undefined] : await loadConfigs(file, given.envName);
+    if (configs.length > 1) assertFitsSeveral(settled);
+    const plans = configs.map((config) => {
+      const settings = merged(settled, config);
+      if (settings.script === undefined) throw nothingToStart(config?.file);
+      const name = settings.name ?? nameOfProgram(settings.script);
+      assertName(name);
+      const own = configs.length > 1 ? { ...settled, service: name } : settled;
+      return new Plan(own, name, settings, { configFile: config?.file, notes: config?.notes ?? [] });
+    });
+    const problems = plans.flatMap(({ name, settings }, index) => {
+      const place = configs[index]?.place ?? '';
+      return problemsIn(settings).map((problem) => (place === '' ? problem : `${name}: ${problem}`));
+    });
+    if (problems.length > 0) throw wrong(problems.join('\n'));
+    return plans;
+  }
+
+  /** Which of several services of its config file it is; undefined where there is only one. */
+  get service(): string | undefined {
+    return this.#call.service;
   }
 
   /** The same call with the config file as it is now. */
@@ -145,6 +183,8 @@ const SAME_NAME = [
   'stuckAfter',
   'hangTimeout',
   'ticketKeyRotation',
+  'idleTimeout',
+  'placement',
 ] as const satisfies (SettingName & keyof MasterOptions)[];
 
 /** What is opened beforehand; the master takes one place by itself, or a list. */
@@ -179,7 +219,7 @@ function located(script: string, folder: string, exec: boolean | undefined): str
   return exec && !script.includes('/') ? script : resolve(folder, script);
 }
 
-function instancesByEnvironment(): number {
+function instancesByEnvironment(): Instances {
   const { WEB_CONCURRENCY: text } = process.env;
   const result = instances.schema.safeParse(text ? text : 'max');
   if (result.success) return result.data;
@@ -199,6 +239,16 @@ function nothingToStart(config: string | undefined): SpillwayError {
 
 function wrong(message: string, hint = '`spillway start --help` lists the options.'): SpillwayError {
   return new SpillwayError('ERR_SPILLWAY_OPTION_RANGE', message, { hint });
+}
+
+/** What is one service's alone cannot be said for several at once. */
+function assertFitsSeveral({ script, settings }: Call): void {
+  const single = (['name', 'port', 'host', 'listen', 'args'] as const).filter(
+    (name) => settings[name] !== undefined,
+  );
+  const [first] = script === undefined ? single : ['script', ...single];
+  if (first !== undefined)
+    throw wrong(`${first} is for one service, and the config file has several`, 'Name one with --service.');
 }
 
 function assign<Name extends SettingName>(

@@ -16,7 +16,8 @@ import type {
 import { ControlServer } from '../../control/server.js';
 import { SpillwayError } from '../../errors.js';
 import { MAX_SLOTS } from '../../group/layout.js';
-import { type Master, serve } from '../../serve/master.js';
+import { Legacy } from '../../serve/keeping.js';
+import { type Master, serveKept } from '../../serve/master.js';
 import { exitCodeOf } from '../failure.js';
 import { aboutTime, counted } from '../text.js';
 import { version } from '../version.js';
@@ -27,7 +28,7 @@ import { narrate, urlOf } from './narrate.js';
 import { Output, OwnOutput } from './output.js';
 import type { LogPlaces, Plan } from './plan.js';
 import type { Signals } from './signals.js';
-import { Systemd } from './systemd.js';
+import { inheritedDescriptors, Systemd } from './systemd.js';
 
 /** The exit code of a shell's child that was ended by SIGINT. */
 const INTERRUPTED = 130;
@@ -87,7 +88,8 @@ class Service implements Controlled {
     this.#signals = signals;
     this.#own = own;
     this.#daemon = daemon;
-    this.#wanted = plan.settings.instances ?? 1;
+    const { instances = 1 } = plan.settings;
+    this.#wanted = typeof instances === 'number' ? instances : instances.min;
     const { logs, outFile, errorFile, logFile, logFormat = 'text' } = plan.settings;
     this.#places = { logs: daemon ? logFolder(plan) : logs, outFile, errorFile, logFile } as LogPlaces;
     const onTerminal = process.stderr.isTTY === true && !daemon;
@@ -233,15 +235,28 @@ class Service implements Controlled {
   async #serve(): Promise<void> {
     const begin = performance.now();
     const options = this.#plan.master;
+    const legacy = new Legacy(inheritedDescriptors(process.env));
+    const master = serveKept(options, this.#systemd.keeps ? { keeping: this.#systemd, legacy } : undefined);
+    this.#master = master;
     this.#log.info(
-      `${this.#plan.name}: starting ${counted(this.#wanted, 'worker')} of ${this.#plan.program}`,
+      master.isSuccessor
+        ? `${this.#plan.name}: this master goes on with what the one before has left`
+        : `${this.#plan.name}: starting ${counted(this.#wanted, 'worker')} of ${this.#plan.program}`,
     );
     for (const note of this.#plan.notes) this.#log.info(note);
-    const master = serve(options);
-    this.#master = master;
     let failure: unknown;
     narrate(master, this.#log, (error) => error === failure);
     master.on('worker:start', (worker) => this.#output.listen(worker));
+    master.on('worker:adopted', (worker) => this.#output.listen(worker));
+    // By themselves: nobody here has asked for it.
+    master.on('demand', ({ to }) => {
+      this.#wanted = to;
+    });
+    master.on('scale', ({ to, why }) => {
+      if (why === undefined) return;
+      this.#wanted = to;
+      if (!this.#closing) this.#systemd.status(this.#inAWord());
+    });
     try {
       await master.ready;
     } catch (error) {
@@ -251,6 +266,7 @@ class Service implements Controlled {
       await this.#closing;
       return;
     }
+    this.#wanted = master.wanted;
     this.#log.info(
       { after: since(begin) },
       `${this.#plan.name} is ready after ${aboutTime(since(begin))}: ${counted(this.#wanted, 'worker')}, process ${process.pid}`,

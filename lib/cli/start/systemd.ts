@@ -2,7 +2,22 @@
 import { native } from '../../native.js';
 
 /** Variables that are meant for this process alone. */
-const VARIABLES = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'] as const;
+const VARIABLES = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID', 'FDSTORE', 'SPILLWAY_KEEPER'] as const;
+
+/** SD_LISTEN_FDS_START in sd_listen_fds(3). */
+const FIRST_FD = 3;
+
+/**
+ * Descriptors that were kept for this process, by name; without a name they are nobody's. Takes the variables out of the
+ * environment.
+ */
+export function inheritedDescriptors(env: NodeJS.ProcessEnv): Map<string, number> {
+  const { LISTEN_FDS: count, LISTEN_FDNAMES: names = '', LISTEN_PID: pid } = env;
+  for (const name of ['LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PID']) delete env[name];
+  if (Number(pid) !== process.pid) return new Map();
+  const named = names.split(':').slice(0, Number(count));
+  return new Map(named.map((name, index) => [name, FIRST_FD + index]));
+}
 
 export class Systemd {
   readonly #socket: string | undefined;
@@ -10,6 +25,10 @@ export class Systemd {
   readonly #watchdog: number | undefined;
   readonly #onError: (error: Error) => void;
   #timer: NodeJS.Timeout | undefined;
+  readonly #keeps: boolean;
+  /** And not a keeper of our own. */
+  readonly #isSystemd: boolean;
+  readonly #kept = new Set<string>();
   #failed = false;
 
   /**
@@ -19,9 +38,12 @@ export class Systemd {
    */
   constructor(env: NodeJS.ProcessEnv, onError: (error: Error) => void) {
     const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: period, WATCHDOG_PID: pid } = env;
-    for (const name of VARIABLES) delete env[name];
     this.#onError = onError;
     this.#socket = socket || undefined;
+    this.#isSystemd = env.SPILLWAY_KEEPER === undefined;
+    this.#keeps =
+      this.#socket !== undefined && (Number(env.FDSTORE) > 0 || env.SPILLWAY_KEEPER !== undefined);
+    for (const name of VARIABLES) delete env[name];
     const isOurs = pid === undefined || Number(pid) === process.pid;
     const microseconds = Number(period);
     this.#watchdog = isOurs && microseconds > 0 ? microseconds / 1000 / 2 : undefined;
@@ -53,10 +75,27 @@ export class Systemd {
     clearInterval(this.#timer);
   }
 
-  #tell(assignments: string[]): void {
+  /** Whether descriptors are kept there for the next process of this service. */
+  get keeps(): boolean {
+    return this.#keeps;
+  }
+
+  /** Of the same name there is one at a time; systemd itself would keep both. */
+  keep(name: string, fd: number): void {
+    if (this.#isSystemd && this.#kept.has(name)) this.drop(name);
+    this.#kept.add(name);
+    this.#tell(['FDSTORE=1', `FDNAME=${name}`], fd);
+  }
+
+  drop(name: string): void {
+    this.#kept.delete(name);
+    this.#tell(['FDSTOREREMOVE=1', `FDNAME=${name}`]);
+  }
+
+  #tell(assignments: string[], fd?: number): void {
     if (this.#socket === undefined) return;
     try {
-      native().notify(this.#socket, assignments.join('\n'));
+      native().notify(this.#socket, assignments.join('\n'), fd);
     } catch (error) {
       if (!this.#failed) this.#onError(error as Error);
       this.#failed = true;

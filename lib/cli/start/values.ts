@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { MAX_SLOTS } from '../../group/layout.js';
+import { isPlace, type Placement } from '../../serve/placement.js';
 
 /** One way of writing values: what a config file may say, and how a text of the command line becomes that. */
 export interface Kind<Value = unknown> {
@@ -58,6 +59,18 @@ export function parseInstances(given: string | number, cpus = availableParalleli
   const number = Number(text);
   if (number > MAX_SLOTS) return undefined;
   return number > 0 ? number : Math.min(Math.max(1, cpus + number), MAX_SLOTS);
+}
+
+/** One number, or two with `-` between them, of which the first is not larger. */
+export function parseInstanceRange(
+  given: string | number | { min: string | number; max: string | number },
+  cpus = availableParallelism(),
+): Instances | undefined {
+  const ends = typeof given === 'string' ? /^\s*(\w+)\s*-\s*(\w+)\s*$/.exec(given) : null;
+  const range = ends ? { min: ends[1] ?? '', max: ends[2] ?? '' } : given;
+  if (typeof range !== 'object') return parseInstances(range, cpus);
+  const [min, max] = [parseInstances(range.min, cpus), parseInstances(range.max, cpus)];
+  return min !== undefined && max !== undefined && min <= max ? { min, max } : undefined;
 }
 
 /**
@@ -135,9 +148,24 @@ export const size: Kind<number> = {
   range: 'bytes, or a number with K, M or G',
 };
 
-export const instances: Kind<number> = {
-  schema: parsed(stringOrNumber, (value) => parseInstances(value)),
-  range: `1 to ${MAX_SLOTS}; \`max\` or 0: the CPUs this process may use; -1: one less`,
+export const placement: Kind<Placement> = {
+  schema: parsed(z.union([z.string(), z.number(), z.array(z.union([z.string(), z.number()]))]), (value) => {
+    if (value === 'auto') return value;
+    const places = Array.isArray(value) ? value.map(String) : String(value).split(',');
+    return places.length > 0 && places.every(isPlace) ? places : undefined;
+  }),
+  range: '`auto`, or a list of places: processors such as `0`, `2-3`, `0+2`, or `node1`',
+};
+
+export type Instances = number | { min: number; max: number };
+
+const bound = z.union([z.string(), z.number()]);
+
+export const instances: Kind<Instances> = {
+  schema: parsed(z.union([stringOrNumber, z.strictObject({ min: bound, max: bound })]), (value) =>
+    parseInstanceRange(value),
+  ),
+  range: `1 to ${MAX_SLOTS}; \`max\` or 0: the CPUs this process may use; -1: one less; \`2-8\`: as many as the load asks for`,
 };
 
 /** Words, as a list or as a shell would split them. */

@@ -34,7 +34,11 @@ export function printStatus(status: ServiceStatus, columns: number, colours: Col
     '',
     ...(status.ports.length === 0
       ? ['no port is open yet']
-      : [portTable(status.ports), ...noticesOf(status.ports, width, colours)]),
+      : [
+          portTable(status.ports),
+          ...listsOf(status.ports, colours),
+          ...noticesOf(status.ports, width, colours),
+        ]),
     '',
   ].join('\n')}`;
 }
@@ -71,7 +75,7 @@ const STATE_COLOURS: Partial<Record<WorkerRow['state'], 'green' | 'yellow' | 're
 const LOOP_COLUMN = PLAIN.middle.length + Math.max(...READINESS.map(({ length }) => length));
 
 function workerTable({ workers, ports }: ServiceStatus, width: number, c: Colors): string {
-  const head = ['worker', 'state', 'pid', 'uptime', 'restarts', 'cpu', 'memory', 'queue', 'chosen'];
+  const head = ['worker', 'state', 'pid', 'uptime', 'restarts', 'cpu', 'memory', 'open', 'queue', 'chosen'];
   const rows: (string | number)[][] = [];
   const loops: string[] = [];
   const shown = new Set<number>();
@@ -88,6 +92,7 @@ function workerTable({ workers, ports }: ServiceStatus, width: number, c: Colors
       worker.restarts > 0 ? c.yellow(String(worker.restarts)) : worker.restarts,
       worker.cpu === null ? UNKNOWN : `${Math.round(worker.cpu)}%`,
       worker.memory === null ? UNKNOWN : aboutSize(worker.memory),
+      openOf(worker, ports, c),
       queues ? `${queues.queue}/${queues.limit}` : UNKNOWN,
       queues?.chosen ?? UNKNOWN,
     ]);
@@ -102,6 +107,18 @@ function workerTable({ workers, ports }: ServiceStatus, width: number, c: Colors
     rows.map((row, index) => [...row, loops[index] ?? UNKNOWN]),
     c,
   );
+}
+
+/** Connections that it has, of those that it may have. */
+function openOf({ slot, connections }: WorkerRow, ports: PortRow[], c: Colors): string {
+  if (connections === null) return UNKNOWN;
+  const limits = ports.flatMap(({ sockets }) => sockets.filter((socket) => socket.slot === slot));
+  // On a port without a limit it may have as many as come.
+  if (limits.length === 0 || limits.some(({ maxConnections }) => maxConnections === 0))
+    return `${connections}`;
+  const most = limits.reduce((sum, { maxConnections }) => sum + maxConnections, 0);
+  const text = `${connections}/${most}`;
+  return connections >= most ? c.yellow(text) : text;
 }
 
 function workerRows(head: string[], rows: (string | number)[][], c: Colors): string {
@@ -156,15 +173,25 @@ function portTable(ports: PortRow[]): string {
   const table = new Table({
     chars: PLAIN,
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-    head: ['port', 'selector', 'redirected', 'dropped', 'reset', 'migrated', 'rescues'],
-    colAligns: ['left', 'left', ...Array.from({ length: 5 }, () => 'right' as const)],
+    head: ['port', 'selector', 'redirected', 'dropped', 'reset', 'waited', 'migrated', 'rescues'],
+    colAligns: ['left', 'left', ...Array.from({ length: 6 }, () => 'right' as const)],
   });
   for (const { address, family, port, selector, migrated, rescues, ...counts } of ports) {
     const where = family === 6 ? `[${address}]:${port}` : `${address}:${port}`;
-    const decided = [counts.redirected, counts.dropped, counts.reset].map((count) => count ?? UNKNOWN);
+    const { redirected, dropped, reset, waited } = counts;
+    const decided = [redirected, dropped, reset, waited].map((count) => count ?? UNKNOWN);
     table.push([where, selector, ...decided, migrated, rescues]);
   }
   return trimmed(table);
+}
+
+/** Waiting lists with somebody in them. */
+function listsOf(ports: PortRow[], c: Colors): string[] {
+  return ports.flatMap(({ address, family, port, waiting }) => {
+    if (!waiting || waiting.length === 0) return [];
+    const where = family === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+    return [c.yellow(`${where}: ${waiting.length} wait, the first for ${aboutTime(waiting.age)}`)];
+  });
 }
 
 function noticesOf(ports: PortRow[], width: number, c: Colors): string[] {

@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { type NativeAcceptor, type NativeError, native } from '../../native.js';
+import { type NativeAcceptor, type NativeError, type NativeWaitingList, native } from '../../native.js';
 import type { Handle } from './listeners.js';
 import type { TcpHandle } from './stand-in.js';
 
@@ -24,11 +24,24 @@ let known: TcpClass | undefined;
 /** Node has no public name for it: the class is that of the handle of a socket of the kind. */
 function tcpClass(fd: number): TcpClass {
   if (known) return known;
-  const duplicate = new (native().Socket)('duplicate', fd).release();
-  const socket = new Socket({ fd: duplicate, readable: false, writable: false });
+  const socket = new Socket({ fd: duplicateOf(fd), readable: false, writable: false });
   known = (socket as unknown as { _handle: { constructor: TcpClass } })._handle.constructor;
   socket.destroy();
   return known;
+}
+
+function duplicateOf(fd: number): number {
+  return new (native().Socket)('duplicate', fd).release();
+}
+
+export interface Accepting {
+  handle: ListeningHandle;
+  acceptor: NativeAcceptor;
+  /**
+   * The handle gets what it has room for from the waiting list as well, and asks the kernel for the room by the claims (−1:
+   * there is always room). It owns the descriptors, and may be given others later.
+   */
+  wait(listener: number, sender: number, receiver: number): void;
 }
 
 /**
@@ -37,10 +50,12 @@ function tcpClass(fd: number): TcpClass {
  * @param fd is the handle's from then on, unless this throws.
  * @throws the addon's errors, and those of the system as Node writes them.
  */
-export function acceptingHandle(fd: number): { handle: ListeningHandle; acceptor: NativeAcceptor } {
+export function acceptingHandle(fd: number): Accepting {
   const TCP = tcpClass(fd);
   const handle = new TCP(SERVER);
-  const acceptor = new (native().Acceptor)(fd, (client) => deliver(handle, client, TCP));
+  let list: NativeWaitingList | undefined;
+  const take = (client: number) => deliver(handle, client, TCP, list && (() => list?.room()));
+  const acceptor = new (native().Acceptor)(fd, take);
   const status = handle.open(fd);
   if (status < 0) {
     acceptor.close();
@@ -63,14 +78,29 @@ export function acceptingHandle(fd: number): { handle: ListeningHandle; acceptor
     hasRef: () => acceptor.hasRef(),
     close(this: Handle, ...args: Parameters<Handle['close']>) {
       acceptor.close();
+      list?.close();
+      list = undefined;
       return close.apply(this, args);
     },
   });
-  return { handle, acceptor };
+  return {
+    handle,
+    acceptor,
+    wait(listener, sender, receiver) {
+      list?.close();
+      if (sender >= 0) acceptor.claim(duplicateOf(sender), duplicateOf(receiver));
+      list = new (native().WaitingList)(listener, sender, receiver, take);
+      list.start();
+    },
+  };
 }
 
-/** As libuv does with what it has accepted (ConnectionWrap::OnConnection in src/connection_wrap.cc). */
-function deliver(server: Handle, client: number, TCP: TcpClass): void {
+/**
+ * As libuv does with what it has accepted (ConnectionWrap::OnConnection in src/connection_wrap.cc).
+ *
+ * @param freed is called when the connection has been closed here: there may be room for another one.
+ */
+function deliver(server: Handle, client: number, TCP: TcpClass, freed: (() => void) | undefined): void {
   if (client < 0) {
     server.onconnection?.(client, undefined);
     return;
@@ -81,6 +111,18 @@ function deliver(server: Handle, client: number, TCP: TcpClass): void {
     closeSync(client);
     server.onconnection?.(status, undefined);
   } else {
+    if (freed) tellWhenClosed(handle, freed);
     server.onconnection?.(0, handle);
   }
+}
+
+/** Later than the kernel, for which it is closed within close(): when the program has been told. */
+function tellWhenClosed(handle: Handle, tell: () => void): void {
+  const { close } = handle;
+  handle.close = function (this: Handle, closed) {
+    close.call(this, () => {
+      closed?.();
+      tell();
+    });
+  };
 }

@@ -20,10 +20,11 @@ import { refuseUnsharedUdp } from './udp.js';
 export let beating: NativeHints | undefined;
 export let helping: NativeHelpChannel | undefined;
 
-export function begin({ slot, master, desk: name, hints, help, listeners: inherited }: WorkerStart): void {
+export function begin(start: WorkerStart): void {
+  const { slot, master, kept, desk: name, hints, help, listeners: inherited } = start;
   const { HelpChannel, Hints, dieWithParent } = native();
   // It has gone while this process was starting; the launcher's own wish may have been lost by a set-id program.
-  if (!dieWithParent(master)) process.exit(1);
+  if (!kept && !dieWithParent(master)) process.exit(1);
   const own = new Hints('map', hints);
   own.beat();
   beating = own;
@@ -39,7 +40,11 @@ export function begin({ slot, master, desk: name, hints, help, listeners: inheri
   const obtain = obtainer(listeners, desk);
   const draining = () => drain.reason !== undefined;
   drain.onDrain(() => own.drain());
-  helping = new HelpChannel(help, (port, listener, most) => listeners.help(port, listener, most));
+  helping = new HelpChannel(
+    help,
+    (port, listener, most) => listeners.help(port, listener, most),
+    (port, ...descriptors) => listeners.wait(port, ...descriptors),
+  );
   const adopted = (server: Server) => {
     connections.watch(server);
     tickets.share(server);
@@ -51,6 +56,10 @@ export function begin({ slot, master, desk: name, hints, help, listeners: inheri
   refuseUnsharedUdp();
 
   let told = false;
+  onMessage('master', ({ pid }) => {
+    desk.master = pid;
+    send(fromWorker({ event: 'state', listening: listeners.occupied, ready: told, drained: drain.isDone }));
+  });
   publish({
     slot,
     listeners: () => listeners.all.map(({ address, family, port }) => ({ address, family, port })),

@@ -7,12 +7,12 @@ const PATIENCE = 10_000;
 
 export class Desk {
   readonly #name: string;
-  readonly #master: number | undefined;
+  /** The process that alone is asked; undefined: whoever has that name. */
+  master: number | undefined;
 
-  /** @param master the process that alone is asked; undefined: whoever has that name. */
   constructor(name: string, master: number | undefined) {
     this.#name = name;
-    this.#master = master;
+    this.master = master;
   }
 
   /**
@@ -23,11 +23,11 @@ export class Desk {
   ask(question: Question): { answer: Answer; fd: number } {
     try {
       const request = Buffer.from(JSON.stringify(question));
-      const { reply, fd } = native().exchange(this.#name, request, PATIENCE, this.#master);
+      const { reply, fd } = native().exchange(this.#name, request, PATIENCE, this.master);
       return { answer: JSON.parse(reply.toString()), fd };
     } catch (cause) {
       const { code = 'EPROTO', message } = cause as NodeJS.ErrnoException;
-      const who = this.#master === undefined ? '' : `, process ${this.#master},`;
+      const who = this.master === undefined ? '' : `, process ${this.master},`;
       const text = `the master of this worker${who} has not answered: ${message}`;
       throw Object.assign(new Error(text, { cause }), { code });
     }

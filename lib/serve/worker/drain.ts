@@ -54,6 +54,11 @@ export class Drain {
     this.#send = send;
   }
 
+  /** Whether nothing is left. */
+  get isDone(): boolean {
+    return this.#done;
+  }
+
   get reason(): DrainReason | undefined {
     return this.#reason;
   }

@@ -175,6 +175,7 @@ export function interceptListen({ listeners, obtain, send, draining, adopted }: 
       {
         server,
         acceptor: accepting.acceptor,
+        wait: accepting.wait,
       },
     );
     warnIfExposed(listener, request.host);

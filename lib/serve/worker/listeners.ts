@@ -9,8 +9,10 @@
  */
 import { closeSync } from 'node:fs';
 import type { Server } from 'node:net';
+
 import { type NativeAcceptor, type NativeSocket, native } from '../../native.js';
 import { fromWorker, type InheritedListener } from '../protocol.js';
+import type { Accepting } from './accepting.js';
 import { onMessage, type Send } from './link.js';
 import { type ListenRequest, overlap, serves } from './matching.js';
 
@@ -30,6 +32,8 @@ export interface Listener extends InheritedListener {
   handle?: Handle;
   /** Who accepts for the handle; undefined: libuv does. */
   acceptor?: NativeAcceptor;
+  /** Lets the handle take from a waiting list as well; it owns the descriptors. */
+  wait?: Accepting['wait'];
   /** What the server that listens on it had asked for. */
   taken?: { address: string; ipv6Only: boolean };
   server?: Server;
@@ -47,6 +51,13 @@ export class Listeners {
     this.#all = inherited.map((listener) => ({ ...listener }));
     this.#send = send;
     onMessage('connection', ({ connection, id }, client) => this.#handOver(connection, id, client as Handle));
+  }
+
+  /** Those that a server listens on, as the master knows them. */
+  get occupied(): { id: number; grant?: number }[] {
+    return this.#all.flatMap(({ id, grant, handle }) =>
+      handle ? [{ id, ...(grant === undefined ? {} : { grant }) }] : [],
+    );
   }
 
   get all(): readonly Listener[] {
@@ -117,7 +128,7 @@ export class Listeners {
     listener: Listener,
     handle: Handle,
     taken: NonNullable<Listener['taken']>,
-    by: Pick<Listener, 'server' | 'acceptor'> = {},
+    by: Pick<Listener, 'server' | 'acceptor' | 'wait'> = {},
   ): void {
     const { id, grant } = listener;
     Object.assign(listener, { handle, taken, ...by });
@@ -128,6 +139,7 @@ export class Listeners {
       delete listener.taken;
       delete listener.server;
       delete listener.acceptor;
+      delete listener.wait;
       if (grant === undefined) this.#send(fromWorker({ event: 'closed', id }));
       else this.#drop(listener);
     };
@@ -146,6 +158,16 @@ export class Listeners {
     const acceptor = this.#all.find(({ id }) => id === port)?.acceptor;
     if (acceptor) acceptor.help(fd, most);
     else closeSync(fd);
+  }
+
+  /**
+   * What waits for the port of that number is taken by whoever listens on it, as long as there is room. The descriptors are
+   * taken over.
+   */
+  wait(port: number, ...descriptors: Parameters<Accepting['wait']>): void {
+    const listener = this.#all.find(({ id }) => id === port);
+    if (listener?.wait) listener.wait(...descriptors);
+    else for (const fd of descriptors) if (fd >= 0) closeSync(fd);
   }
 
   /** Nobody listens on it, and nobody will; what the master has given it gets back. */
