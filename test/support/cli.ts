@@ -79,13 +79,30 @@ export function descendants(pid: number): number[] {
   return children.flatMap((child) => [child, ...descendants(child)]);
 }
 
+/**
+ * Below those that the kernel gives to clients (net.ipv4.ip_local_port_range), each test file has ports of its own: one that
+ * is free stays free until the test takes it.
+ */
+const FIRST_PORT = 10_000;
+const PORTS_PER_FILE = 100;
+const FILES = 200;
+let portsGiven = 0;
+
 /** A TCP port that nobody holds. */
 export async function freePort(): Promise<number> {
-  const holder = createServer().listen(0);
-  await once(holder, 'listening');
-  const { port } = holder.address() as { port: number };
-  await new Promise((resolve) => holder.close(resolve));
-  return port;
+  for (let attempt = 0; attempt < PORTS_PER_FILE; attempt++) {
+    const port = FIRST_PORT + (process.pid % FILES) * PORTS_PER_FILE + (portsGiven++ % PORTS_PER_FILE);
+    const holder = createServer();
+    holder.listen(port);
+    const held = await once(holder, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!held) continue;
+    await new Promise((resolve) => holder.close(resolve));
+    return port;
+  }
+  throw new Error('no port is free');
 }
 
 /** The fields of a JSON value as docs/cli.md names them, such as `load.sent` and `workers[].pid`. */
