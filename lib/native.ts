@@ -404,12 +404,12 @@ export interface Native {
    */
   notify(path: string, text: string, descriptor?: number): void;
   /**
-   * Asks the kernel to kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). To be called in the main
+   * Asks the kernel to send this process a signal when its parent ends (prctl(2), PR_SET_PDEATHSIG). To be called in the main
    * thread: the wish ends with the calling one, and what counts as the parent is the thread that started this process.
    *
    * @returns false, and nothing is asked for, when the parent is not `pid` any more.
    */
-  dieWithParent(pid: number): boolean;
+  dieWithParent(pid: number, signal: number): boolean;
   /**
    * Takes the exclusive lock of an open file (flock(2)), without waiting. The kernel takes it back when the descriptor
    * is closed, at the latest with the process.

@@ -220,7 +220,7 @@ void lead_group() {
 // The kernel clears the wish when credentials change, so this comes after those changes; the program cannot
 // clear it that way, since no_new_privs makes its set-id bits void.
 void die_with_parent(pid_t parent) {
-  auto asked = spillway::process::die_with_parent(parent);
+  auto asked = spillway::process::die_with_parent(parent, SIGKILL);
   if (!asked.ok()) {
     errno = asked.failure().error;
     give_up_system("cannot ask for a signal at the parent's end");

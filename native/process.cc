@@ -15,8 +15,8 @@
 
 namespace spillway::process {
 
-Result<bool> die_with_parent(pid_t parent) {
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+Result<bool> die_with_parent(pid_t parent, int signal) {
+  if (::prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0)
     return Failure::last("prctl(PR_SET_PDEATHSIG)");
   // A parent that went before the line above sends no signal any more.
   if (::getppid() == parent)

@@ -17,10 +17,10 @@ namespace spillway::process {
 // which also stands for one that has already gone. What ends is, to be exact, the parent's thread that made
 // this process, and the wish is lost with the thread that calls this (prctl(2), PR_SET_PDEATHSIG).
 //
-// SIGKILL and not SIGTERM: this is for a master that has gone without closing. Nobody is left to enforce a
+// For a worker SIGKILL and not SIGTERM: its master has gone without closing. Nobody is left to enforce a
 // drain's time limit then, and a worker that ignores SIGTERM, or is stuck, would hold the port and take
 // connections that nobody watches over.
-Result<bool> die_with_parent(pid_t parent);
+Result<bool> die_with_parent(pid_t parent, int signal);
 
 // Takes the exclusive lock of an open file (flock(2)); false when another open file description of it has the
 // lock. Never waits. The kernel takes it back when the last copy of this descriptor is closed, which is at

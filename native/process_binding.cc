@@ -22,7 +22,9 @@ Napi::Value boolean_of(Napi::Env env, Result<bool> result) {
 } // namespace
 
 Napi::Value die_with_parent(const Napi::CallbackInfo &info) {
-  return boolean_of(info.Env(), process::die_with_parent(info[0].As<Napi::Number>().Int32Value()));
+  auto parent = info[0].As<Napi::Number>().Int32Value();
+  auto signal = info[1].As<Napi::Number>().Int32Value();
+  return boolean_of(info.Env(), process::die_with_parent(parent, signal));
 }
 
 Napi::Value lock_file(const Napi::CallbackInfo &info) {

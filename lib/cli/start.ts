@@ -6,6 +6,8 @@ import { exit } from './start/exit.js';
 import { SETTING_NAMES, type Settings, START_OPTIONS } from './start/options.js';
 import type { Call, Plan } from './start/plan.js';
 import { Signals } from './start/signals.js';
+import type { Upgraded } from './start/upgrade.js';
+import { counted } from './text.js';
 
 /** What commander gives besides the settings. */
 interface Given extends Record<string, unknown> {
@@ -90,6 +92,8 @@ function callOf(script: string | undefined, args: string[], given: Given): Call 
 /** Ends the process: what may still be open (a stalled output, say) shall not keep it. */
 async function start(call: Call, { daemon: wanted, json }: Given): Promise<void> {
   const signals = new Signals();
+  const { endWithStarter, runServices } = await import('./start/services.js');
+  endWithStarter();
   const { DAEMON_VARIABLE, DaemonReport, startDaemon } = await import('./start/daemon.js');
   const { becomeKeeper, isKept } = await import('./start/keeper.js');
   const isDaemon = process.env[DAEMON_VARIABLE] !== undefined;
@@ -99,8 +103,18 @@ async function start(call: Call, { daemon: wanted, json }: Given): Promise<void>
     const { Plan } = await import('./start/plan.js');
     const plans = call.service === undefined ? await Plan.all(call) : [await Plan.of(call)];
     if (signals.ending) exit(0);
+    // Of several services each child sees to its own.
+    if (!isDaemon && !isKept() && (wanted || plans.length === 1)) {
+      const { upgradeRunning } = await import('./start/upgrade.js');
+      for (const each of [...plans]) {
+        const upgraded = each.settings.monitor ? await upgradeRunning(each.name) : undefined;
+        if (!upgraded) continue;
+        await tellUpgraded(upgraded, json === true);
+        plans.splice(plans.indexOf(each), 1);
+      }
+      if (plans.length === 0) exit(0);
+    }
     if (plans.length > 1 && !wanted) {
-      const { runServices } = await import('./start/services.js');
       exit(await runServices(plans, process.argv.slice(1)));
     }
     if (wanted && !isDaemon) {
@@ -129,6 +143,15 @@ async function start(call: Call, { daemon: wanted, json }: Given): Promise<void>
 function tellAsJson(name: string, { code, message, hint }: SpillwayError): void {
   const line = { level: 60, time: Date.now(), name, pid: process.pid, code, hint, msg: message };
   process.stderr.write(`${JSON.stringify(line)}\n`);
+}
+
+/** Resolves when everything has been written. */
+async function tellUpgraded(upgraded: Upgraded, json: boolean): Promise<void> {
+  const { name, pid, replaced, version, from, workers } = upgraded;
+  const versions = version === from ? '' : `, ${from} → ${version}`;
+  const text = `${name}: process ${pid} goes on for process ${replaced}${versions}; ${counted(workers, 'worker')} served on`;
+  const line = json ? JSON.stringify(upgraded, null, 2) : text;
+  await new Promise<unknown>((done) => process.stdout.write(`${line}\n`, done));
 }
 
 /** Resolves when everything has been written. */

@@ -15,6 +15,7 @@ import {
   type ScaleTo,
   type ServiceStatus,
   type StopResult,
+  type UpgradeResult,
   VERSION,
 } from './protocol.js';
 
@@ -145,6 +146,11 @@ export class Control {
     }
     await this.#gone(pid, identity);
     return { stopped: true, pid, after: Math.round(performance.now() - begin) };
+  }
+
+  /** Another master is to go on; resolves when this one is about to end. */
+  upgrade(): Promise<UpgradeResult> {
+    return this.#ask('POST', '/upgrade');
   }
 
   async #gone(pid: number, identity: string | undefined): Promise<void> {

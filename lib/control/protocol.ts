@@ -22,10 +22,24 @@ export interface LinesDropped {
   dropped: number;
 }
 
+/** What a master runs from. */
+export interface Installation {
+  /** The path of Node. */
+  node: string;
+  /** The path of the program `spillway`. */
+  main: string;
+  /** A checksum of what the files were as the master started: their sizes and times. */
+  files: string;
+}
+
 export interface ServiceStatus extends MasterStatus {
   name: string;
   /** The version of Spillway that runs. */
   version: string;
+  /** Where it was started from. */
+  installation: Installation;
+  /** Whether another master would go on, should this one end (`--monitor`, or the descriptor store of systemd). */
+  kept: boolean;
   /** What the workers run. */
   program: string;
   /** The config file it was started with; null without one. */
@@ -65,6 +79,11 @@ export interface StopResult {
   after: number;
 }
 
+export interface UpgradeResult {
+  /** Of the master, which ends after this answer; the next one goes on. */
+  pid: number;
+}
+
 export interface ReopenResult {
   reopened: number;
 }
@@ -84,6 +103,7 @@ export interface Controlled {
   restart(): Promise<RestartResult>;
   scale(to: ScaleTo): Promise<ScaleResult>;
   stop(): Promise<StopResult>;
+  upgrade(): Promise<UpgradeResult>;
   reopen(): Promise<ReopenResult>;
   readonly lines: LineSource;
 }

@@ -41,6 +41,7 @@ export function routes(master: Controlled): Map<string, Route> {
     [`POST ${VERSION}/restart`, bare(() => master.restart())],
     [`POST ${VERSION}/scale`, ({ body }) => master.scale(scaleOf(body))],
     [`POST ${VERSION}/stop`, bare(() => master.stop())],
+    [`POST ${VERSION}/upgrade`, bare(() => master.upgrade())],
     [`POST ${VERSION}/logs/reopen`, bare(() => master.reopen())],
     [
       `GET ${VERSION}/logs`,

@@ -370,6 +370,11 @@ export class Master extends EventEmitter<MasterEvents> {
     return this.#closing as Promise<void>;
   }
 
+  /** Fulfilled when nothing is under way that was asked for: no reload, no scale. */
+  atRest(): Promise<void> {
+    return this.#operations.inTurn(async () => {});
+  }
+
   /** What there is to know at this moment. */
   async status(): Promise<MasterStatus> {
     const usage = await usageOf(this.#slots.workers.map(({ pid }) => pid));

@@ -4,7 +4,7 @@
  */
 import { type NativeError, native } from '../native.js';
 import { assign, type Machine, type Place, type Placement, readMachine } from './placement.js';
-import type { ServicePorts } from './service-ports.js';
+import type { Port } from './port.js';
 import type { Slots } from './slots.js';
 
 /** Milliseconds between looks at which processors there are. */
@@ -12,11 +12,13 @@ const LOOK_EVERY = 1000;
 
 export interface PlacingParts {
   placement: Placement;
-  slots: Slots;
-  ports: ServicePorts;
+  slots: Pick<Slots, 'all'>;
+  ports: Iterable<Pick<Port, 'group'>>;
   /** Slots were moved because processors came or went. */
   moved: (cpus: readonly number[]) => void;
   report: (error: Error) => void;
+  /** What there is now; for tests, which cannot take a processor away from the machine. */
+  read?: (allowed: readonly number[]) => Machine;
 }
 
 export class Placing {
@@ -24,11 +26,13 @@ export class Placing {
   readonly #timer: NodeJS.Timeout;
   /** As of the start: a worker of ours is placed by us alone. */
   readonly #allowed = native().allowedCpus();
+  readonly #read: (allowed: readonly number[]) => Machine;
   #machine: Machine;
 
   constructor(parts: PlacingParts) {
     this.#parts = parts;
-    this.#machine = readMachine(this.#allowed);
+    this.#read = parts.read ?? readMachine;
+    this.#machine = this.#read(this.#allowed);
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY);
     this.#timer.unref();
   }
@@ -52,7 +56,7 @@ export class Placing {
   }
 
   #look(): void {
-    const machine = readMachine(this.#allowed);
+    const machine = this.#read(this.#allowed);
     if (machine.cpus.join() === this.#machine.cpus.join()) return;
     this.#machine = machine;
     for (const slot of this.#parts.slots.all) {

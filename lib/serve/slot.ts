@@ -63,8 +63,8 @@ export class Slot extends EventEmitter<SlotEvents> {
   #retired = false;
 
   /**
-   * @param commit is called before a worker is told to end, when it and whoever takes its place have their new roles: a
-   *   master that is killed in between leaves behind what the next one is to go on with.
+   * @param commit is called when a worker has been started, and before one is told to end, when it and whoever takes its
+   *   place have their roles: a master that is killed in between leaves behind what the next one is to go on with.
    */
   constructor(number: number, spawn: Spawn, rules: () => SlotRules, commit: () => void = () => {}) {
     super();
@@ -118,6 +118,7 @@ export class Slot extends EventEmitter<SlotEvents> {
     this.#assertLast(attempt);
     this.#failed = undefined;
     this.#next = worker;
+    this.#commit();
     this.emit('start', worker);
     await this.#readiness(worker, attempt);
   }

@@ -173,7 +173,6 @@ export class Staffing {
     const ends = { ipc, stdout, stderr, link: worker.links?.help, hints: worker.links?.hints.fd };
     for (const [name, fd] of Object.entries(ends)) if (fd !== undefined) kept.keep(name, fd);
     this.#dropAfter(worker, kept, life);
-    this.#parts.changed();
   }
 
   #dropAfter(worker: WorkerProcess, kept: Keeping, life: number | undefined): void {

@@ -98,6 +98,12 @@ const MOST_ELSEWHERE = 8;
 /** Milliseconds after SIGKILL; a process that lives then cannot be ended, or hangs in the kernel. */
 const AFTER_SIGKILL = 3000;
 
+/**
+ * Milliseconds that one who is starting has to answer when it is asked to drain. It may have begun to listen, and to accept,
+ * at a listener that it shares with the worker before it, without its master having heard of it.
+ */
+const ANSWER = 1000;
+
 /** Milliseconds of a drain's time that are kept for its last message. */
 const LATE = 500;
 
@@ -293,7 +299,7 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   }
 
   /**
-   * Ends it: a Node program that is ready is asked to drain first, then comes SIGTERM, then SIGKILL. Other programs drain on
+   * Ends it: a Node program is asked to drain first, then comes SIGTERM, then SIGKILL. Other programs drain on
    * SIGTERM. Called again it may only become quicker, and a stop.
    *
    * @returns fulfilled when the process is gone.
@@ -500,7 +506,7 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
   async #drainAndEnd(reason: DrainReason, patience: Patience): Promise<void> {
     if (this.#state === 'exited') return;
     const exit = new Promise<void>((resolve) => this.once('exit', () => resolve()));
-    const drains = this.isReady && this.#readiness.isNode && patience.drain > 0;
+    const drains = this.#readiness.isNode && patience.drain > 0;
     const drainsItself = this.isReady && !drains && patience.drain > 0;
     const heard = drains && this.#askToDrain(reason, patience.drain);
     this.#become('draining');
@@ -509,7 +515,14 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
         this.#drained = resolve;
       });
       this.#drainTime.shorten(patience.drain);
-      await Promise.race([drained, exit, this.#drainTime.over]);
+      const over = Promise.race([drained, exit, this.#drainTime.over]);
+      if (!this.#mayHaveConnections) {
+        const answer = new Deadline();
+        answer.shorten(ANSWER);
+        await Promise.race([over, answer.over]);
+        answer.clear();
+      }
+      if (this.#mayHaveConnections) await over;
     }
     if (this.#end === undefined) this.kill('SIGTERM');
     // Whoever cannot be told, or is no Node program, drains on this signal.
@@ -523,6 +536,10 @@ export class WorkerProcess extends EventEmitter<Events> implements Worker {
     for (const time of [this.#drainTime, this.#killTime, last]) time.clear();
     if (this.#end === undefined) throw this.#whyNotEnded();
     await exit;
+  }
+
+  get #mayHaveConnections(): boolean {
+    return this.isReady || this.#listening.size > 0;
   }
 
   /** False when it cannot be spoken to. */

@@ -11,7 +11,7 @@ const ADDON = JSON.stringify(join(packageRoot, 'build/Release/spillway.node'));
 
 test('it is killed when its parent is, even if it is stuck', async () => {
   const child = `
-const asked = require(${ADDON}).dieWithParent(process.ppid);
+const asked = require(${ADDON}).dieWithParent(process.ppid, 9);
 require('node:fs').writeSync(1, JSON.stringify({ asked }));
 for (;;);
 `;
@@ -38,7 +38,7 @@ for (;;);
 test('it is told when its parent is another one, and does not die with that', async () => {
   // The grandparent's id is asked for, as one that has adopted the process would find it.
   const child = `
-const asked = require(${ADDON}).dieWithParent(Number(process.argv[1]));
+const asked = require(${ADDON}).dieWithParent(Number(process.argv[1]), 9);
 require('node:fs').writeSync(1, JSON.stringify({ asked, parent: process.ppid }));
 process.stdin.resume();
 process.stdin.on('end', () => require('node:fs').writeSync(1, 'lives'));
@@ -63,6 +63,6 @@ process.stdin.on('end', () => require('node:fs').writeSync(1, 'lives'));
 });
 
 test('no parent has the number 0', () => {
-  const code = `process.exitCode = require(${ADDON}).dieWithParent(0) ? 1 : 0`;
+  const code = `process.exitCode = require(${ADDON}).dieWithParent(0, 9) ? 1 : 0`;
   expect(spawnSync(process.execPath, ['-e', code]).status).toBe(0);
 });

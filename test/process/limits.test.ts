@@ -6,7 +6,10 @@ import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { native } from '../../lib/native.js';
 import type { Master } from '../../lib/serve/master.js';
-import type { MasterOptions } from '../../lib/serve/options.js';
+import type { MasterOptions, Timing } from '../../lib/serve/options.js';
+import { Placing } from '../../lib/serve/placing.js';
+import { Slot } from '../../lib/serve/slot.js';
+import type { Worker, WorkerProcess } from '../../lib/serve/worker-process.js';
 import { ownNetwork } from '../support/network.js';
 import { Scene, sum } from '../support/scene.js';
 import { gone, program, startMaster, status } from '../support/serving.js';
@@ -239,6 +242,24 @@ describe('as many workers as are wanted', () => {
   });
 });
 
+/** A slot with one worker. */
+class Placed extends Slot {
+  readonly #worker: Worker;
+
+  constructor(number: number, worker: Worker) {
+    super(
+      number,
+      () => Promise.reject(new Error('nobody follows')),
+      () => ({ timing: {} as Timing, autoRestart: false }),
+    );
+    this.#worker = worker;
+  }
+
+  override get workers() {
+    return [this.#worker as WorkerProcess];
+  }
+}
+
 describe('placement', () => {
   const allowedOf = (pid: number) => status(pid, 'Cpus_allowed_list');
 
@@ -256,6 +277,34 @@ describe('placement', () => {
       code: 'ERR_SPILLWAY_OPTION_RANGE',
       message: expect.stringContaining('this machine has processors'),
     });
+  });
+
+  test('moves workers whose processor is taken offline, and back when it is there again', async () => {
+    const master = await start({ workers: 2 });
+    const [first, second] = master.workers.map(({ pid }) => pid!);
+    let cpus = [0, 1];
+    const moves: string[] = [];
+    const placing = new Placing({
+      placement: ['0', '1'],
+      slots: { all: [0, 1].map((slot) => new Placed(slot, master.workers[slot]!)) },
+      ports: [{ group: master.group }],
+      moved: (now) => moves.push(now.join()),
+      report: (error) => {
+        throw error;
+      },
+      read: () => ({ cpus, nodes: new Map(), siblings: new Map() }),
+    });
+    try {
+      cpus = [0];
+      await until('both are on the one that is left', () =>
+        [first, second].every((pid) => allowedOf(pid!) === '0'),
+      );
+      cpus = [0, 1];
+      await until('each is on its own', () => allowedOf(first!) === '0' && allowedOf(second!) === '1');
+      expect(moves).toEqual(['0', '0,1']);
+    } finally {
+      placing.close();
+    }
   });
 
   test('moves a running process with all of its threads', async () => {

@@ -2,117 +2,16 @@
  * A master that dies, or hangs, is followed by another one (`--monitor`), and neither workers nor their clients notice:
  * nothing is lost, nobody is started twice, counters and limits go on.
  */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { request } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import { describe, expect, test } from 'vitest';
 import type { ServiceStatus } from '../../lib/control/protocol.js';
 import { Notes } from '../support/apps/counted.js';
-import { CLI, descendants, freePort, Run } from '../support/cli.js';
+import { descendants } from '../support/cli.js';
 import { Load } from '../support/load.js';
-import { gone, status as ofProcess, program, stop, TIERS } from '../support/serving.js';
+import { below, folder, Service } from '../support/monitored.js';
+import { gone, goOn, status as ofProcess, program, stop, TIERS } from '../support/serving.js';
 import { until } from '../support/until.js';
-
-let folder: string;
-const services: Service[] = [];
-
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'spillway-monitor-'));
-});
-
-afterEach(async () => {
-  for (const service of services.splice(0)) {
-    const all = [service.pid, ...below(service.pid)];
-    // The workers' lifelines end with the keeper and the master.
-    service.child.kill('SIGKILL');
-    for (const pid of all) end(pid);
-    for (const pid of all) await gone(pid);
-  }
-  rmSync(folder, { recursive: true, force: true });
-});
-
-/** Of one that may have gone. */
-function below(pid: number): number[] {
-  try {
-    return descendants(pid);
-  } catch {
-    return [];
-  }
-}
-
-function end(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has ended by itself.
-  }
-}
-
-class Service extends Run {
-  readonly port: number;
-  readonly #socket: string;
-  master: number | undefined;
-
-  constructor(port: number, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-    const place = ['--name', 'kept', '--host', '127.0.0.1', '--port', String(port), '--monitor'];
-    super(process.execPath, [CLI, 'start', ...args, ...place], {
-      ...env,
-      XDG_RUNTIME_DIR: folder,
-      XDG_STATE_HOME: folder,
-    });
-    this.port = port;
-    this.#socket = join(folder, 'spillway', 'kept.sock');
-    services.push(this);
-  }
-
-  static async start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Service> {
-    const service = new Service(await freePort(), args, env);
-    await service.serving();
-    return service;
-  }
-
-  /** Undefined while no master answers. */
-  status(): Promise<ServiceStatus | undefined> {
-    return this.#ask('GET', '/v1/status') as Promise<ServiceStatus | undefined>;
-  }
-
-  order(path: string, body: object = {}): Promise<unknown> {
-    return this.#ask('POST', path, body);
-  }
-
-  #ask(method: string, path: string, body?: object): Promise<unknown> {
-    return new Promise((resolve) => {
-      const query = request({ socketPath: this.#socket, path, method, timeout: 20_000 }, (response) => {
-        let text = '';
-        response.setEncoding('utf8');
-        response.on('data', (part: string) => {
-          text += part;
-        });
-        response.on('end', () => resolve(text === '' ? undefined : JSON.parse(text)));
-        response.on('error', () => resolve(undefined));
-      });
-      query.on('error', () => resolve(undefined));
-      query.on('timeout', () => query.destroy());
-      query.end(body === undefined ? undefined : JSON.stringify(body));
-    });
-  }
-
-  /** Another master than before answers, and all workers serve. */
-  async serving(): Promise<ServiceStatus> {
-    const before = this.master;
-    const status = await until('a master serves', async () => {
-      const now = await this.status();
-      const serves = now?.state === 'running' && now.workers.every(({ state }) => state === 'running');
-      return serves && now.pid !== before ? now : undefined;
-    }).catch(async (error: Error) => {
-      const now = JSON.stringify(await this.status());
-      throw new Error(`${error.message}; ${now}\n${this.stderr.slice(-3000)}`);
-    });
-    this.master = status.pid;
-    return status;
-  }
-}
 
 /** Who watches over a worker that outlives its master. */
 const LIFELINE = 'spillway-life';
@@ -196,7 +95,7 @@ test('a master that hangs is followed as well', async () => {
 });
 
 test('workers that log while there is no master go on, and what they say is not lost', async () => {
-  const service = await Service.start([program('esm-server.mjs'), '-i', '1', '--logs', folder]);
+  const service = await Service.start([program('esm-server.mjs'), '-i', '1', '--logs', folder()]);
   const { pid } = (await service.status())!.workers[0]!;
   process.kill(service.master!, 'SIGKILL');
   await service.serving();
@@ -227,4 +126,73 @@ test('stop ends all of it', async () => {
   await service.order('/v1/stop');
   expect(await service.ended).toEqual([0, null]);
   for (const pid of all) await gone(pid);
+});
+
+test('a keeper that dies leaves a master that serves, and says that nobody keeps it any more', async () => {
+  const service = await Service.start([program('esm-server.mjs'), '-i', '2']);
+  const before = (await service.status())!;
+  const load = await Load.start({ port: service.port, mode: 'per-request', rate: 100 });
+  service.child.kill('SIGKILL');
+  await until('it is noticed', () => service.stderr.includes('the keeper has gone'));
+  expect(await service.status()).toMatchObject({ pid: before.pid, kept: false, state: 'running' });
+  expect(await service.order('/v1/upgrade')).toMatchObject({ error: { code: 'ERR_SPILLWAY_CONTROL' } });
+  // It can do all the rest.
+  expect(await service.order('/v1/reload')).toMatchObject({ reloaded: true });
+  const after = (await service.status())!;
+  await load.goesOn(20);
+  expect((await load.stop()).failures).toEqual([]);
+  process.kill(before.pid, 'SIGKILL');
+  for (const pid of pidsOf(after)) await gone(pid);
+});
+
+test('executables go on as well', async () => {
+  const script = program('listen-fds.py');
+  const service = await Service.start(['python3', '--exec', '-i', '2', '--', script]);
+  const before = (await service.status())!;
+  const load = await Load.start({ port: service.port, mode: 'per-request', rate: 50 });
+  for (let count = 0; count < 3; count++) {
+    process.kill(service.master!, 'SIGKILL');
+    expect(pidsOf(await service.serving())).toEqual(pidsOf(before));
+  }
+  await load.goesOn(20);
+  expect((await load.stop()).failures).toEqual([]);
+  // And end when they are told to.
+  await service.order('/v1/reload');
+  const after = (await service.status())!;
+  expect(after.workers.filter(({ state }) => state === 'running')).toHaveLength(2);
+  for (const pid of pidsOf(before)) await gone(pid);
+});
+
+describe.skipIf(TIERS.some(({ missing }) => missing.length > 0))('while there is no master', () => {
+  test('whoever waits is served by workers that get room', async () => {
+    const limits = ['--max-connections', '1', '--overflow', 'wait'];
+    const service = await Service.start([program('keeps.mjs'), '-i', '2', '--selector', 'ebpf', ...limits]);
+    const greeted: number[] = [];
+    const guests = Array.from({ length: 6 }, (_, index) => {
+      const guest = connect(service.port, '127.0.0.1');
+      guest.once('data', () => greeted.push(index));
+      return guest;
+    });
+    await until('two are greeted', () => greeted.length === 2);
+    // It would start the next one at once.
+    await stop(service.pid);
+    process.kill(service.master!, 'SIGKILL');
+    await gone(service.master!);
+    for (let count = 2; count < 5; count++) {
+      guests[greeted[count - 2]!]!.write('bye\n');
+      await until('the next one is greeted', () => greeted.length === count + 1);
+    }
+    expect(await service.status()).toBeUndefined();
+
+    await goOn(service.pid);
+    const now = await service.serving();
+    expect(now.ports[0]).toMatchObject({ waiting: { length: 1 } });
+    guests[greeted[3]!]!.write('bye\n');
+    await until('the last one is greeted', () => greeted.length === 6);
+    for (const guest of guests) guest.destroy();
+    await until('nothing is counted any more', async () => {
+      const status = await service.status();
+      return status!.workers.every(({ connections }) => connections === 0);
+    });
+  });
 });

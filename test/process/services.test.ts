@@ -1,7 +1,8 @@
 /** Several services in one config file: each with workers, ports and settings of its own. */
 import { expect, test } from 'vitest';
-import { freePort } from '../support/cli.js';
+import { descendants, freePort } from '../support/cli.js';
 import { ask, call, complains, endsBy, file, run, sockets, status } from '../support/service.js';
+import { gone } from '../support/serving.js';
 
 /** @returns its path. */
 function config(...services: readonly object[]): string {
@@ -65,5 +66,23 @@ test('whatever is wrong with any of them is said at once, and none is started', 
     /services\[3\].*logs/,
   ])
     expect(stderr).toMatch(problem);
+  expect(sockets()).toEqual([]);
+});
+
+test.each([
+  ['without a keeper', {}],
+  ['each under a keeper', { monitor: true }],
+])('all end with whoever started them, however that ends: %s', async (_, more) => {
+  const path = config(
+    { name: 'shop', script: 'app.mjs', workers: 2, port: await freePort(), ...more },
+    { name: 'api', script: 'app.mjs', workers: 1, port: await freePort(), ...more },
+  );
+  const services = run(['start', path]);
+  await complains(services, / shop is ready after /);
+  await complains(services, / api is ready after /);
+  const all = descendants(services.pid);
+  expect(all.length).toBeGreaterThanOrEqual(5);
+  services.child.kill('SIGKILL');
+  for (const pid of all) await gone(pid);
   expect(sockets()).toEqual([]);
 });

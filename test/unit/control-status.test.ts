@@ -8,6 +8,8 @@ const worker = { uptime: 65_000, restarts: 0, cpu: 12.4, memory: 40 * 2 ** 20, c
 const STATUS: ServiceStatus = {
   name: 'shop',
   version: '1.2.3',
+  installation: { node: '/usr/bin/node', main: '/srv/spillway.js', files: '0' },
+  kept: false,
   pid: 100,
   program: '/srv/shop.js --colour blue',
   config: null,

@@ -96,8 +96,8 @@ export class Output {
   readonly #colours: Colors;
   readonly #log: OutputLog;
   readonly #files = new Map<string, LogFile>();
-  /** Streams of workers that have not ended. */
-  readonly #reading = new Set<Promise<void>>();
+  /** Streams of workers that have not ended, and their ends. */
+  readonly #reading = new Map<Readable, Promise<void>>();
   /** What could not be opened, and was told of. */
   readonly #unopened = new Set<string>();
 
@@ -155,10 +155,20 @@ export class Output {
   /** To be called when the workers have ended: takes in what they said last, and writes what there is. */
   async close(patience: number): Promise<void> {
     // A process that a worker has left behind may hold a pipe open for ever.
-    await atMost(patience, Promise.all(this.#reading));
+    await atMost(patience, Promise.all(this.#reading.values()));
     const files = [...this.#files.values()];
     await Promise.all(files.map(({ destination }) => destination.flush(patience)));
     for (const { destination } of files) destination.close();
+  }
+
+  /** The same while the workers go on: what they say from now on is for somebody else to read. */
+  async leave(patience: number): Promise<void> {
+    for (const readable of this.#reading.keys()) {
+      // What has been read already is given to whoever listens.
+      while (readable.read() !== null);
+      readable.destroy();
+    }
+    await this.close(patience);
   }
 
   #read(slot: number, stream: StreamName, readable: Readable | null): void {
@@ -182,11 +192,11 @@ export class Output {
     const ended = new Promise<void>((resolve) => {
       readable.on('close', () => {
         splitter.end();
-        this.#reading.delete(ended);
+        this.#reading.delete(readable);
         resolve();
       });
     });
-    this.#reading.add(ended);
+    this.#reading.set(readable, ended);
   }
 
   #destinationOf(slot: number, stream: StreamName): Destination {

@@ -12,6 +12,7 @@ import type {
   ScaleTo,
   ServiceStatus,
   StopResult,
+  UpgradeResult,
 } from '../../control/protocol.js';
 import { ControlServer } from '../../control/server.js';
 import { SpillwayError } from '../../errors.js';
@@ -23,6 +24,7 @@ import { aboutTime, counted } from '../text.js';
 import { version } from '../version.js';
 import { type DaemonReport, logFolder, masterLog } from './daemon.js';
 import { exit } from './exit.js';
+import { readInstallation } from './installation.js';
 import { type Log, openLog } from './log.js';
 import { narrate, urlOf } from './narrate.js';
 import { Output, OwnOutput } from './output.js';
@@ -32,6 +34,9 @@ import { inheritedDescriptors, Systemd } from './systemd.js';
 
 /** The exit code of a shell's child that was ended by SIGINT. */
 const INTERRUPTED = 130;
+
+/** The exit code by which a keeper is asked to start the next master at once (EX_TEMPFAIL of sysexits.h). */
+const START_ANEW = 75;
 
 /** Milliseconds for the last lines to be written. */
 const LAST_LINES = 1000;
@@ -80,6 +85,11 @@ class Service implements Controlled {
   #lock: NameLock | undefined;
   #control: ControlServer | undefined;
   #closing: Promise<void> | undefined;
+  /** Another master goes on. */
+  #isLeaving = false;
+  /** Of what runs: the files may be replaced. */
+  readonly #version = version();
+  readonly #installation = readInstallation();
   /** How many workers there are to be when every scale() that was asked for is done. */
   #wanted: number;
 
@@ -102,9 +112,11 @@ class Service implements Controlled {
     });
     const colours = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
     this.#output = new Output(this.#places, plan.name, own, colours, this.#log);
-    this.#systemd = new Systemd(process.env, (error) =>
-      this.#log.warn(`systemd cannot be told anything: ${error.message}`),
-    );
+    const trouble =
+      process.env.SPILLWAY_KEEPER === undefined
+        ? 'systemd cannot be told anything'
+        : 'the keeper has gone: should this master end, the workers end with it';
+    this.#systemd = new Systemd(process.env, (error) => this.#log.warn(`${trouble} (${error.message})`));
   }
 
   get lines(): LineSource {
@@ -141,7 +153,9 @@ class Service implements Controlled {
     const status = await master.status();
     return {
       name: this.#plan.name,
-      version: version(),
+      version: this.#version,
+      installation: this.#installation,
+      kept: this.#systemd.isKept,
       program: this.#plan.program,
       config: this.#plan.configFile ?? null,
       logs: this.#places.logs ?? null,
@@ -222,6 +236,29 @@ class Service implements Controlled {
     const begin = performance.now();
     await this.#end('asked on the control socket');
     return { stopped: true, pid: process.pid, after: since(begin) };
+  }
+
+  /** Everything is left as it is, for the next master: as if this one had been killed, but with its last words written. */
+  async upgrade(): Promise<UpgradeResult> {
+    const master = this.#running();
+    if (!this.#systemd.isKept) {
+      throw new SpillwayError('ERR_SPILLWAY_CONTROL', `nobody keeps what '${this.#plan.name}' has`, {
+        hint: 'Start it with --monitor to have its master replaced while it serves.',
+      });
+    }
+    await master.atRest();
+    this.#running();
+    this.#isLeaving = true;
+    this.#log.info('upgrade: this master ends, and the next one goes on');
+    void this.#leave();
+    return { pid: process.pid };
+  }
+
+  async #leave(): Promise<never> {
+    await this.#control?.close();
+    await this.#output.leave(LAST_LINES);
+    await this.#own.flush(LAST_LINES);
+    exit(START_ANEW);
   }
 
   async reopen(): Promise<ReopenResult> {
@@ -325,7 +362,7 @@ class Service implements Controlled {
 
   #running(): Master {
     const master = this.#begun();
-    if (!this.#closing) return master;
+    if (!this.#closing && !this.#isLeaving) return master;
     throw new SpillwayError('ERR_SPILLWAY_CONTROL', `'${this.#plan.name}' is ending`, {
       hint: 'Wait until it has ended.',
     });

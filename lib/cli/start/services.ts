@@ -4,7 +4,19 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { native } from '../../native.js';
 import type { Plan } from './plan.js';
+
+/** In the environment of each master: the process that has started it, and whose end is its own. */
+const STARTER_VARIABLE = 'SPILLWAY_STARTER';
+
+/** To be called first: a master of several ends gracefully with whoever started them, however that ends. */
+export function endWithStarter(env: NodeJS.ProcessEnv = process.env): void {
+  const { [STARTER_VARIABLE]: starter } = env;
+  delete env[STARTER_VARIABLE];
+  if (starter === undefined) return;
+  if (!native().dieWithParent(Number(starter), constants.signals.SIGTERM)) process.exit(0);
+}
 
 /** What is passed on to every master. */
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2', 'SIGTTIN', 'SIGTTOU'] as const;
@@ -33,6 +45,7 @@ export async function runServices(plans: readonly Plan[], again: readonly string
 function startOne(name: string, [script = '', ...args]: readonly string[]): ChildProcess {
   return spawn(process.execPath, [...process.execArgv, script, ...args, '--service', name], {
     stdio: 'inherit',
+    env: { ...process.env, [STARTER_VARIABLE]: String(process.pid) },
     // A signal of the terminal comes here, and is passed on once.
     detached: true,
   });

@@ -80,6 +80,11 @@ export class Systemd {
     return this.#keeps;
   }
 
+  /** And still are, as far as is known. */
+  get isKept(): boolean {
+    return this.#keeps && !this.#failed;
+  }
+
   /** Of the same name there is one at a time; systemd itself would keep both. */
   keep(name: string, fd: number): void {
     if (this.#isSystemd && this.#kept.has(name)) this.drop(name);

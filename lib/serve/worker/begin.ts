@@ -1,6 +1,7 @@
 /** Puts a worker together, before its program runs. */
 import { closeSync } from 'node:fs';
 import type { Server } from 'node:net';
+import { constants } from 'node:os';
 import { type NativeHelpChannel, type NativeHints, native } from '../../native.js';
 import { fromWorker, type WorkerStart } from '../protocol.js';
 import { interceptClusterHandles } from './cluster.js';
@@ -24,7 +25,7 @@ export function begin(start: WorkerStart): void {
   const { slot, master, kept, desk: name, hints, help, listeners: inherited } = start;
   const { HelpChannel, Hints, dieWithParent } = native();
   // It has gone while this process was starting; the launcher's own wish may have been lost by a set-id program.
-  if (!kept && !dieWithParent(master)) process.exit(1);
+  if (!kept && !dieWithParent(master, constants.signals.SIGKILL)) process.exit(1);
   const own = new Hints('map', hints);
   own.beat();
   beating = own;
