@@ -6,8 +6,12 @@ import { Command, Option } from 'commander';
 import { SpillwayError } from '../errors.js';
 import { configText, unitText } from './init/files.js';
 import { type Answers, problemWith, QUESTIONS } from './init/questions.js';
+import { exit } from './start/exit.js';
 
 const CONFIG = 'spillway.config.mjs';
+/** The exit code of a shell's child that was ended by SIGINT. */
+const INTERRUPTED = 130;
+
 const CLI = fileURLToPath(new URL('main.js', import.meta.url));
 
 interface Given {
@@ -26,26 +30,34 @@ export function initCommand(): Command {
 }
 
 async function init(given: Given): Promise<void> {
-  const answers = given.yes ? fromFlags(given) : await asked(given);
   const folder = process.cwd();
   const config = resolve(folder, CONFIG);
+  if (!given.force) refuse([config]);
+  const answers = given.yes ? fromFlags(given) : await asked(given);
+  if (!answers) {
+    process.stderr.write('\nnothing was written\n');
+    exit(INTERRUPTED);
+  }
   const unit = resolve(folder, `${answers.name}.service`);
   const files = [
     { path: config, text: configText(answers) },
     { path: unit, text: unitText(answers, { config, cli: CLI, folder }) },
   ];
-  const there = files.filter(({ path }) => existsSync(path));
-  if (there.length > 0 && !given.force) {
-    const names = there.map(({ path }) => relative(folder, path)).join(' and ');
-    throw new SpillwayError('ERR_SPILLWAY_CONFIG', `${names} is there already`, {
-      hint: 'Move it away, or write over it with --force.',
-    });
-  }
+  if (!given.force) refuse([unit]);
   for (const { path, text } of files) writeFileSync(path, text);
   const names = files.map(({ path }) => relative(folder, path));
   process.stdout.write(
     `\nwritten: ${names.join(', ')}\n\n  npx spillway start\n  sudo systemctl enable --now ${unit}\n`,
   );
+}
+
+/** What is there already is not written over. */
+function refuse(paths: readonly string[]): void {
+  for (const path of paths.filter(existsSync)) {
+    throw new SpillwayError('ERR_SPILLWAY_CONFIG', `${relative(process.cwd(), path)} is there already`, {
+      hint: 'Move it away, or write over it with --force.',
+    });
+  }
 }
 
 const camel = (name: string) => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
@@ -71,13 +83,16 @@ function fromFlags(given: Given): Answers {
   return answers as Answers;
 }
 
-async function asked(given: Given): Promise<Answers> {
+/** Undefined when the questions were broken off, by Ctrl-C or by the end of the terminal. */
+async function asked(given: Given): Promise<Answers | undefined> {
   if (!process.stdin.isTTY) {
     throw new SpillwayError('ERR_SPILLWAY_OPTION_RANGE', 'there is no terminal to ask on', {
       hint: 'Give the answers as flags, with --yes; `spillway init --help` lists them.',
     });
   }
   const { input } = await import('@inquirer/prompts');
+  const ended = new AbortController();
+  for (const event of ['end', 'close', 'error']) process.stdin.once(event, () => ended.abort());
   const answers: Partial<Answers> = {};
   for (const question of QUESTIONS) {
     const { name, text } = question;
@@ -85,11 +100,17 @@ async function asked(given: Given): Promise<Answers> {
       answers[name] = '';
       continue;
     }
-    answers[name] = await input({
+    const asking = {
       message: text,
       default: flagOf(given, name) ?? question.initial(answers),
       validate: (answer: string) => problemWith(question, answer, answers) ?? true,
-    });
+    };
+    try {
+      answers[name] = await input(asking, { signal: ended.signal });
+    } catch (error) {
+      if (['ExitPromptError', 'AbortPromptError'].includes((error as Error).name)) return undefined;
+      throw error;
+    }
   }
   return answers as Answers;
 }

@@ -1,6 +1,6 @@
 /**
  * Limits and the waiting list against the truth, with everything at once: clients on two processors that come and go in
- * all ways, workers that compute, are stopped and are killed, limits that are raised and lowered.
+ * all ways, workers that compute, are stopped, killed and replaced, limits that are raised and lowered.
  *
  * Whenever the clients rest, the count of every worker is what /proc says it holds, nobody has more than he may, and
  * nobody waits while there is room. Between, no count is ever looked at that is above its limit.
@@ -206,8 +206,11 @@ async function agrees(master: Master, watch: Watch): Promise<void> {
   });
 }
 
+/** What happens to the workers while clients come and go. */
+const EVENTS = ['death', 'stall', 'limits', 'reload'] as const;
+
 test('thousands of deeds at once: counts are the truth, and no limit is ever passed', async () => {
-  const ROUNDS = 18;
+  const ROUNDS = 20;
   const STEPS = 150;
   const master = await startMaster({
     script: program('keeps.mjs'),
@@ -218,6 +221,7 @@ test('thousands of deeds at once: counts are the truth, and no limit is ever pas
     overflow: 'wait',
     waitLimit: 500,
     restartDelay: 10,
+    drainTimeout: 300,
   });
   const watch = new Watch(master, [2, 4, 6]);
   new Crowd(master, 0);
@@ -226,7 +230,7 @@ test('thousands of deeds at once: counts are the truth, and no limit is ever pas
   const processes = new Set<number>();
 
   for (let round = 0; round < ROUNDS; round++) {
-    const victim = master.workers[Math.floor(round / 3) % 3]!;
+    const victim = master.workers[Math.floor(round / EVENTS.length) % 3]!;
     const deeds = Promise.all(
       crowds.map(async (crowd, index) => {
         const { greetings } = await crowd.act(STEPS, round * 10 + index);
@@ -234,21 +238,29 @@ test('thousands of deeds at once: counts are the truth, and no limit is ever pas
         for (const { pid } of greetings) processes.add(pid);
       }),
     );
-    if (round % 3 === 0) {
-      victim.kill('SIGKILL');
-    } else if (round % 3 === 1) {
-      await stop(victim.pid!);
-    } else {
-      watch.limit(0, 1 + (round % 4));
-      watch.limit(1, 5 - (round % 4));
+    switch (EVENTS[round % EVENTS.length]) {
+      case 'death':
+        victim.kill('SIGKILL');
+        await during(watch, deeds);
+        await gone(victim.pid!);
+        break;
+      case 'stall':
+        // Its queue is rescued.
+        await stop(victim.pid!);
+        await during(watch, deeds);
+        await goOn(victim.pid!);
+        break;
+      case 'limits':
+        watch.limit(0, 1 + (round % 3));
+        watch.limit(1, 5 - (round % 3));
+        await during(watch, deeds);
+        break;
+      case 'reload':
+        // Every listener leaves, and its queue is moved to another one.
+        await during(watch, Promise.all([deeds, master.reload()]));
+        break;
     }
-    await during(watch, deeds);
-    if (round % 3 === 0) {
-      await gone(victim.pid!);
-      await until('there are three', () => master.workers.length === 3 && master.workers.every(isRunning));
-    } else if (round % 3 === 1) {
-      await goOn(victim.pid!);
-    }
+    await until('there are three', () => master.workers.length === 3 && master.workers.every(isRunning));
     await agrees(master, watch);
     watch.look();
   }

@@ -12,7 +12,7 @@ import { Slot } from '../../lib/serve/slot.js';
 import type { Worker, WorkerProcess } from '../../lib/serve/worker-process.js';
 import { ownNetwork } from '../support/network.js';
 import { Scene, sum } from '../support/scene.js';
-import { gone, program, startMaster, status } from '../support/serving.js';
+import { gone, goOn, program, startMaster, status, stop } from '../support/serving.js';
 import { testing } from '../support/testing.js';
 import { until } from '../support/until.js';
 
@@ -113,6 +113,43 @@ describe('a limit', () => {
     for (const index of [0, 1]) early.say(index, 'bye');
     await until('the old ones have ended', () => early.ended === 2);
     await gone(before!.pid!);
+  });
+
+  test('counts a queue for whom it is moved to, and no more for the worker that leaves', async () => {
+    const master = await start({ workers: 2, maxConnections: 10, policy: 'least-connections' });
+    const first = new Guests(master, 4);
+    await until('all are greeted', () => first.greeted === 4);
+    const [stays, leaves] = master.workers.map(({ pid }) => pid!);
+    const held = first.greetings.findIndex((greeting) => greeting!.pid === leaves);
+    first.say(held, 'spin 500');
+    const more = new Guests(master, 4);
+    await until('half of them are greeted', () => more.greeted === 2);
+    // It hears of that before it comes to its queue, or takes one of these first.
+    await master.scale(1);
+    await until('the others are as well', () => more.greeted === 4);
+    const servedBy = (pid: number) =>
+      [...first.greetings, ...more.greetings].filter((greeting) => greeting!.pid === pid).length;
+    expect(servedBy(stays!)).toBeGreaterThan(4);
+    const rows = (await master.status()).workers;
+    expect(new Map(rows.map(({ pid, connections }) => [pid, connections]))).toEqual(
+      new Map([stays, leaves].map((pid) => [pid, servedBy(pid!)])),
+    );
+    for (const guests of [first, more]) for (let index = 0; index < 4; index++) guests.leave(index);
+    await gone(leaves!);
+    await until('nothing is counted any more', () => sum(connections(master).map(Number)) === 0);
+  });
+
+  test('counts what is rescued for whom has taken it', async () => {
+    const master = await start({ workers: 2, maxConnections: 10, policy: 'least-connections', rescue: 500 });
+    const first = new Guests(master, 2);
+    await until('both are greeted', () => first.greeted === 2);
+    const [helps, stuck] = master.workers.map(({ pid }) => pid!);
+    await stop(stuck!);
+    const more = new Guests(master, 6);
+    await until('all are greeted', () => more.greeted === 6);
+    expect(new Set(more.greetings.map((greeting) => greeting!.pid))).toEqual(new Set([helps]));
+    expect(connections(master)).toEqual([7, 1]);
+    await goOn(stuck!);
   });
 
   test('loses what a worker had when that is killed, and nothing else', async () => {

@@ -107,10 +107,15 @@ function checkVariables(answer: string): string | undefined {
   return wrong === undefined ? undefined : `'${wrong}' is not KEY=VALUE`;
 }
 
+/** What the program of a package is usually called. */
+const PROGRAMS = ['server', 'app', 'index', 'dist/index'].flatMap((name) =>
+  ['js', 'mjs', 'cjs'].map((extension) => `${name}.${extension}`),
+);
+
 const ASKED: Record<QuestionName, Omit<Question, 'name'>> = {
   script: {
     text: 'Which program shall be run?',
-    initial: () => ['server.js', 'app.js', 'index.js', 'dist/index.js'].find(existsSync) ?? '',
+    initial: () => PROGRAMS.find(existsSync) ?? '',
     check: checkScript,
     isNeeded: true,
   },
