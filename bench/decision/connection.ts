@@ -1,12 +1,37 @@
 /** What a whole connection over loopback costs, with the selector and with the kernel's own choice. */
-import { SocketGroup } from '../../lib/group/group.js';
+import { type OpenOptions, SocketGroup } from '../../lib/group/group.js';
 import { testing } from '../../test/support/testing.js';
 import { median, rotated } from '../method/statistics.js';
-import { POLICIES, type Policy } from './stage.js';
+import { POLICIES } from './stage.js';
 
-/** `none` is plain SO_REUSEPORT: the kernel chooses by its hash, no program runs. */
-export const RIVALS = ['none', ...POLICIES] as const;
+/**
+ * `none` is plain SO_REUSEPORT: the kernel chooses by its hash, no program runs. `counted` and `limited` are `hash` with
+ * connections counted by worker, and with a limit besides that nobody reaches.
+ */
+export const RIVALS = ['none', ...POLICIES, 'counted', 'limited'] as const;
 export type Rival = (typeof RIVALS)[number];
+
+/**
+ * Those that count connections see all of the machine's, those of the other rivals as well: they are there for their turns
+ * only.
+ */
+const COUNTING: readonly Rival[] = ['idle-first', 'counted', 'limited'];
+
+/** More than are ever open here. */
+const HIGH_LIMIT = 1_000_000;
+
+function optionsOf(rival: Rival): Partial<OpenOptions> {
+  switch (rival) {
+    case 'none':
+      return { selector: 'none' };
+    case 'counted':
+      return { selector: 'ebpf', policy: 'hash', countConnections: true };
+    case 'limited':
+      return { selector: 'ebpf', policy: 'hash', maxConnections: HIGH_LIMIT };
+    default:
+      return { selector: 'ebpf', policy: rival };
+  }
+}
 
 export interface ConnectionAmount {
   /** How often every rival has its turn in a round; the median of the turns counts. */
@@ -30,24 +55,22 @@ export async function sampleConnections(
   round: number,
 ): Promise<Record<Rival, number>> {
   const groups: SocketGroup[] = [];
+  const open = (rival: Rival) =>
+    SocketGroup.open({ host: '127.0.0.1', sockets, backlog: BACKLOG, ...optionsOf(rival) });
   try {
-    const serve = async (selector: 'none' | 'ebpf', policy: Policy) => {
-      const group = await SocketGroup.open({
-        host: '127.0.0.1',
-        sockets,
-        backlog: BACKLOG,
-        selector,
-        policy,
-      });
+    const rivals = new Map<Rival, { turn: () => Promise<number>; taken: number[] }>();
+    for (const rival of RIVALS) {
+      if (COUNTING.includes(rival)) {
+        rivals.set(rival, { turn: async () => timeAlone(await open(rival), connections), taken: [] });
+        continue;
+      }
+      const group = await open(rival);
       groups.push(group);
-      return () => timePerConnection(group, connections);
-    };
-    const rivals = new Map<Rival, { turn: () => number; taken: number[] }>();
-    rivals.set('none', { turn: await serve('none', 'hash'), taken: [] });
-    for (const policy of POLICIES) rivals.set(policy, { turn: await serve('ebpf', policy), taken: [] });
-    for (const { turn } of rivals.values()) turn();
+      rivals.set(rival, { turn: async () => timePerConnection(group, connections), taken: [] });
+    }
+    for (const { turn } of rivals.values()) await turn();
     for (let turn = 0; turn < turns; turn++) {
-      for (const rival of rotated([...rivals.values()], round + turn)) rival.taken.push(rival.turn());
+      for (const rival of rotated([...rivals.values()], round + turn)) rival.taken.push(await rival.turn());
     }
     return Object.fromEntries([...rivals].map(([name, { taken }]) => [name, median(taken)])) as Record<
       Rival,
@@ -55,6 +78,16 @@ export async function sampleConnections(
     >;
   } finally {
     for (const group of groups) group.close();
+  }
+}
+
+/** The group is there for this turn only. */
+function timeAlone(group: SocketGroup, atLeast: number): number {
+  try {
+    timePerConnection(group, BURST);
+    return timePerConnection(group, atLeast);
+  } finally {
+    group.close();
   }
 }
 

@@ -87,7 +87,10 @@ function connectionGrids(report: DecisionReport): Grid[] {
 }
 
 function rivalText(rival: Rival): string {
-  return rival === 'none' ? 'plain SO_REUSEPORT' : `selector, ${rival}`;
+  if (rival === 'none') return 'plain SO_REUSEPORT';
+  if (rival === 'counted') return 'selector, hash, connections counted';
+  if (rival === 'limited') return 'selector, hash, with a limit';
+  return `selector, ${rival}`;
 }
 
 /** What a decision costs while there is room, over all sizes, and what accounts for part of it. */

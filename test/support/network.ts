@@ -1,12 +1,17 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { beforeEach } from 'vitest';
+import { missingCapabilities } from '../../lib/group/capability.js';
 import { testing } from './testing.js';
 
 /**
  * Gives the test file a network of its own; to be called once, before any socket is opened. Every test file is a
- * process, so no other file is touched, and ports and kernel settings need not be given back.
+ * process, so no other file is touched, and ports and kernel settings need not be given back. Where that is not allowed the
+ * tests of the file are skipped: nobody but root makes networks.
  */
 export function ownNetwork(): void {
-  testing().unshareNetwork();
+  const missing = missingCapabilities(['CAP_SYS_ADMIN']);
+  if (missing.length === 0) testing().unshareNetwork();
+  else beforeEach(({ skip }) => skip(`needs ${missing.join(', ')}`));
 }
 
 /** Sets a kernel parameter of the calling thread's network namespace, such as `net.ipv4.tcp_syncookies`. */
