@@ -1,4 +1,7 @@
+import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer } from 'vitest/node';
 
 /**
  * One project per kind of test, named after its folder. `unit` needs no privilege, `kernel` needs root and gives
@@ -15,8 +18,32 @@ const PROJECTS = [
 /** Milliseconds for one test or hook: far above what any of them needs, so that only a hang meets it. */
 const TIMEOUT = 30_000;
 
+/** Files that take long begin first, so that none of them runs on alone at the end. */
+const LONG = [
+  'thousand-groups',
+  'rescue',
+  'monitor',
+  'bench',
+  'frameworks',
+  'demo',
+  'bench-drivers',
+  'limits',
+  'lifecycle',
+].map((name) => `${name}.test.ts`);
+
+class LongFirst extends BaseSequencer {
+  async sort(files) {
+    const rank = ({ moduleId }) => {
+      const index = LONG.indexOf(basename(moduleId));
+      return index < 0 ? LONG.length : index;
+    };
+    return (await super.sort(files)).sort((one, other) => rank(one) - rank(other));
+  }
+}
+
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongFirst },
     // Nothing is written into the checkout: another user, who may only read it, runs the same files.
     cache: false,
     projects: PROJECTS.map(({ name, parallel }, order) => ({
@@ -28,8 +55,9 @@ export default defineConfig({
         pool: 'forks',
         isolate: true,
         fileParallelism: parallel,
-        // Kernel and process tests measure times: more than one neighbour would disturb them.
-        maxWorkers: name === 'unit' ? undefined : 2,
+        // Kernel and process tests measure times: more than one neighbour would disturb them. Of its own vitest
+        // would leave one processor idle.
+        maxWorkers: name === 'unit' ? Math.max(2, availableParallelism()) : 2,
         // Projects of different parallelism cannot share a group of workers.
         sequence: { groupOrder: order },
         testTimeout: TIMEOUT,

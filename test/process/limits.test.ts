@@ -10,6 +10,7 @@ import type { MasterOptions, Timing } from '../../lib/serve/options.js';
 import { Placing } from '../../lib/serve/placing.js';
 import { Slot } from '../../lib/serve/slot.js';
 import type { Worker, WorkerProcess } from '../../lib/serve/worker-process.js';
+import { Load } from '../support/load.js';
 import { ownNetwork } from '../support/network.js';
 import { Scene, sum } from '../support/scene.js';
 import { gone, goOn, program, startMaster, status, stop } from '../support/serving.js';
@@ -271,6 +272,42 @@ describe('as many workers as are wanted', () => {
     await until('there is one again', () => master.workers.length === 1, 15_000);
     expect(told.slice(1).map(({ to }) => to)).toEqual([3, 2, 1]);
     expect(told.at(-1)!.why).toContain('1 would have been enough');
+  });
+
+  test('follow a load that rises and falls: nobody waits for long, and nobody is refused', async () => {
+    const master = await start({
+      script: program('unhurried.mjs'),
+      workers: { min: 1, max: 6 },
+      maxConnections: 4,
+      overflow: 'wait',
+      idleTimeout: 1000,
+    });
+    const steps: number[] = [];
+    master.on('demand', ({ to }) => steps.push(to));
+    const { port } = master.group.address;
+    // Each takes 50 ms: these are 1, 6 and again 1 connections at a time, and a worker has 4.
+    const low = await Load.start({ port, mode: 'per-request', rate: 20 });
+    await low.goesOn(20);
+    expect(steps).toEqual([]);
+    const high = await Load.start({ port, mode: 'per-request', rate: 120 });
+    let oldest = 0;
+    await until('there are enough', () => {
+      oldest = Math.max(oldest, waiting(master)?.age ?? 0);
+      return steps.length > 0 && master.workers.filter(({ state }) => state === 'running').length >= 2;
+    });
+    await high.goesOn(200);
+    expect((await high.stop()).failures).toEqual([]);
+    expect(Math.max(...steps)).toBeLessThanOrEqual(6);
+    // A worker needs less than that to start, also on a machine that is busy.
+    expect(oldest).toBeLessThan(3000);
+
+    await until('one is enough again', () => master.workers.length === 1, 20_000);
+    await low.goesOn(10);
+    expect((await low.stop()).failures).toEqual([]);
+    // Up, then down, and not to and fro.
+    const top = steps.indexOf(Math.max(...steps));
+    expect(steps.slice(0, top)).toEqual([...steps.slice(0, top)].sort());
+    expect(steps.slice(top)).toEqual([...steps.slice(top)].sort().reverse());
   });
 
   test('cannot be set by hand', async () => {
