@@ -1,8 +1,11 @@
 /** The protocol of sd_notify(3), against a real datagram socket. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { freePort, Run } from '../support/cli.js';
-import { app, ask, call, here, started } from '../support/service.js';
+import type { ServiceStatus } from '../../lib/control/protocol.js';
+import { CLI, freePort, Run } from '../support/cli.js';
+import { Load } from '../support/load.js';
+import { app, ask, call, environment, here, started, status } from '../support/service.js';
+import { gone, program } from '../support/serving.js';
 import { until } from '../support/until.js';
 
 /** Prints every datagram as one line of JSON, as systemd would get it. */
@@ -83,4 +86,79 @@ test('a watchdog of another process is left alone', async () => {
   await service.ended;
   await hears(systemd, 'STOPPING=1');
   expect(systemd.heard().map(([first]) => first)).toEqual(['READY=1', 'STOPPING=1']);
+});
+
+test('what outlives a master is kept in the store of systemd, which starts the next one', async () => {
+  const port = await freePort();
+  const line = [
+    CLI,
+    'start',
+    program('esm-server.mjs'),
+    '-i',
+    '3',
+    '-p',
+    String(port),
+    '--host',
+    '127.0.0.1',
+  ];
+  const systemd = new Run(
+    'python3',
+    [
+      join(import.meta.dirname, '../support/systemd.py'),
+      join(here.folder, 'notify'),
+      process.execPath,
+      ...[...line, '--name', 'kept', '--monitor'],
+    ],
+    environment(),
+  );
+  const masters = () =>
+    systemd.stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((each) => (JSON.parse(each) as { started: number }).started);
+  const serving = (count: number) =>
+    until(`master ${count} serves`, async () => {
+      const now = masters().length === count ? await status('kept').catch(() => undefined) : undefined;
+      return now?.pid === masters().at(-1) && now?.state === 'running' ? now : undefined;
+    });
+  const pidsOf = ({ workers }: ServiceStatus) => workers.map(({ pid }) => pid).sort();
+
+  const before = await serving(1);
+  expect(before.kept).toBe(true);
+  const load = await Load.start({ port, mode: 'per-request', rate: 80 });
+  for (let count = 2; count <= 6; count++) {
+    process.kill(masters().at(-1)!, 'SIGKILL');
+    expect(pidsOf(await serving(count))).toEqual(pidsOf(before));
+  }
+  expect((await call('reload', 'kept')).code).toBe(0);
+  process.kill(masters().at(-1)!, 'SIGKILL');
+  const after = await serving(7);
+  expect(after.workers).toHaveLength(3);
+  await load.goesOn(20);
+  expect((await load.stop()).failures).toEqual([]);
+
+  systemd.child.kill('SIGTERM');
+  expect(await systemd.ended).toEqual([0, null]);
+  for (const pid of pidsOf(after)) await gone(pid!);
+});
+
+test('workers end when systemd gives up what it has kept', async () => {
+  const line = [CLI, 'start', program('esm-server.mjs'), '-i', '2', '-p', String(await freePort())];
+  const systemd = new Run(
+    'python3',
+    [
+      join(import.meta.dirname, '../support/systemd.py'),
+      join(here.folder, 'notify'),
+      process.execPath,
+      ...[...line, '--name', 'kept', '--monitor'],
+    ],
+    environment(),
+  );
+  const { pid, workers } = await until('it serves', async () => {
+    const now = await status('kept').catch(() => undefined);
+    return now?.state === 'running' ? now : undefined;
+  });
+  systemd.child.kill('SIGKILL');
+  process.kill(pid, 'SIGKILL');
+  for (const worker of workers) await gone(worker.pid!);
 });

@@ -1,9 +1,9 @@
 /** Programs of every usual framework, unmodified, behind a master: each serves, ends, and is replaced as it would alone. */
 import { once } from 'node:events';
-import { readdirSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -306,6 +306,15 @@ describe('a program that listens', () => {
     expect(master.groups.map(({ address }) => address.port)).toEqual([one, two, three]);
   });
 
+  /** Undefined where nobody listens. */
+  function connected(path: string): Promise<Socket | undefined> {
+    return new Promise((resolve) => {
+      const socket = connect(path);
+      socket.once('connect', () => resolve(socket));
+      socket.once('error', () => resolve(undefined));
+    });
+  }
+
   test('at a Unix path beside its port keeps both', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-path-'));
     try {
@@ -314,8 +323,7 @@ describe('a program that listens', () => {
       const master = await startUndeclared({ ...places({ port }, { path }), workers: 1 });
       const [worker] = master.workers;
       // It is ready with its port, and goes on to the next place.
-      await until('it listens there', () => readdirSync(folder).includes('one.sock'));
-      const socket = connect(path);
+      const socket = await until('it listens there', () => connected(path));
       socket.end('GET / HTTP/1.0\r\n\r\n');
       let text = '';
       for await (const chunk of socket.setEncoding('utf8')) text += chunk;

@@ -124,10 +124,11 @@ export function unitText(answers: Answers, { config, cli, folder }: Surroundings
   const [user, group] = answers.user.split(':');
   const identity = user ? [`User=${user}`, ...(group ? [`Group=${group}`] : [])] : ['DynamicUser=yes'];
   const writable = answers.logs === '' ? [] : [`ReadWritePaths=${resolve(folder, answers.logs)}`];
-  // systemd plays the keeper: it holds what must outlive the master, and starts the next one.
+  // systemd plays the keeper: it holds what must outlive the master, and starts the next one. Any other KillMode would
+  // have it kill the workers as soon as their master has gone; they end when it gives up what it holds.
   const keeping =
     answers.monitor === 'yes'
-      ? ['FileDescriptorStoreMax=8192', 'Restart=always', 'RestartSec=100ms', 'KillMode=mixed']
+      ? ['FileDescriptorStoreMax=8192', 'Restart=always', 'RestartSec=100ms', 'KillMode=process']
       : ['Restart=on-failure'];
   return `[Unit]
 Description=${answers.name}, served by Spillway

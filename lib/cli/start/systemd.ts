@@ -89,7 +89,8 @@ export class Systemd {
   keep(name: string, fd: number): void {
     if (this.#isSystemd && this.#kept.has(name)) this.drop(name);
     this.#kept.add(name);
-    this.#tell(['FDSTORE=1', `FDNAME=${name}`], fd);
+    // A map of the kernel's always looks as if its other end had gone, and would be given up at once.
+    this.#tell(['FDSTORE=1', `FDNAME=${name}`, 'FDPOLL=0'], fd);
   }
 
   drop(name: string): void {
