@@ -77,7 +77,7 @@
     {
       "target_name": "spillway-keeper",
       "type": "executable",
-      "sources": ["native/affinity.cc", "native/keeper/keeper.cc", "native/keeper/notices.cc", "native/keeper/store.cc", "native/rights.cc"]
+      "sources": ["native/affinity.cc", "native/keeper/keeper.cc", "native/keeper/manager.cc", "native/keeper/notices.cc", "native/keeper/store.cc", "native/rights.cc"]
     }
   ],
   "conditions": [

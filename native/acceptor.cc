@@ -60,6 +60,7 @@ struct AcceptorState : LoopState<AcceptorState> {
 
   std::array<uv_handle_t *, 4> handles() { return {base(poll), base(prepare), base(idle), base(pause)}; }
   void release() {
+    claims.give_back();
     delivery.reset();
     helped.clear();
     listener.reset();

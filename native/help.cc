@@ -29,11 +29,11 @@ Result<Pair> open() {
   return Pair{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-Result<> send(int channel, const Order &order, std::initializer_list<int> descriptors) {
+Result<> send(int channel, const Order &order, const std::vector<int> &descriptors) {
   int unread = 0;
   if (::ioctl(channel, SIOCOUTQ, &unread) == 0 && unread >= most_unread)
     return Failure{EAGAIN, "sendmsg", "nobody reads"};
-  return unix_socket::send_with_descriptors(channel, &order, sizeof(order), descriptors.begin(),
+  return unix_socket::send_with_descriptors(channel, &order, sizeof(order), descriptors.data(),
                                             descriptors.size());
 }
 

@@ -11,7 +11,7 @@
 
 #include <array>
 #include <cstdint>
-#include <initializer_list>
+#include <vector>
 
 #include "result.h"
 #include "unique_fd.h"
@@ -19,14 +19,17 @@
 namespace spillway::help {
 
 enum class Kind : std::uint32_t {
-  help = 0,         // with a listener
-  waiting_list = 1, // with its listener, and the ends of a socket of claims unless there is no limit
+  help = 0, // with a listener
+  // With the waiting list's listener, if there is one, and the two ends of a socket of claims, unless
+  // connections are not kept count of.
+  waiting_list = 1,
 };
 
 struct Order {
   Kind kind;
   std::uint32_t port; // the master's number for it
-  std::uint32_t most; // connections to be taken at most, of those who help
+  std::uint32_t
+      most; // connections to be taken at most, of those who help; otherwise how many descriptors come
   std::uint32_t spare = 0;
   std::uint64_t sent; // nanoseconds of CLOCK_MONOTONIC
 };
@@ -43,7 +46,7 @@ struct Pair {
 Result<Pair> open();
 
 // Never waits: EAGAIN when the worker has not read what it was sent before, some twenty orders.
-Result<> send(int channel, const Order &order, std::initializer_list<int> descriptors);
+Result<> send(int channel, const Order &order, const std::vector<int> &descriptors);
 
 struct Received {
   bool any = false;

@@ -52,12 +52,29 @@ struct HelpChannelState : LoopState<HelpChannelState> {
 
   void deliver(help::Received &received) {
     auto &[any, order, descriptors] = received;
+    if (order.kind == help::Kind::waiting_list) {
+      take_list(order, descriptors);
+      return;
+    }
     if (!descriptors[0].valid())
       return;
-    if (order.kind == help::Kind::waiting_list)
-      call(wait, order.port, descriptors, 3, 0);
-    else if (monotonic_nanoseconds() - order.sent < too_late)
+    if (monotonic_nanoseconds() - order.sent < too_late)
       call(help, order.port, descriptors, 1, order.most);
+  }
+
+  // All that was sent, or nothing: without its claims it would take what it has no room for.
+  void take_list(const help::Order &order, std::array<UniqueFd, help::most_descriptors> &descriptors) {
+    std::size_t came = 0;
+    while (came < descriptors.size() && descriptors[came].valid())
+      came++;
+    if (came < order.most)
+      return;
+    // The claims alone.
+    if (order.most == 2) {
+      descriptors[2] = std::move(descriptors[1]);
+      descriptors[1] = std::move(descriptors[0]);
+    }
+    call(wait, order.port, descriptors, 3, 0);
   }
 
   // With the port, so many of the descriptors, and a number.

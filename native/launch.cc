@@ -253,7 +253,7 @@ void announce_pid() {
   setsid();
   prctl(PR_SET_NAME, "spillway-life", 0, 0, 0);
   // Nothing of the worker's may stay open here. The lowest numbers are for the two that are needed.
-  int kept[] = {fcntl(process, F_DUPFD, 1000), fcntl(lifeline, F_DUPFD, 1000)};
+  int kept[] = {fcntl(process, F_DUPFD, 3), fcntl(lifeline, F_DUPFD, 3)};
   if (kept[0] < 0 || kept[1] < 0 || dup2(kept[0], 0) < 0 || dup2(kept[1], 1) < 0)
     _exit(kOwnFailure);
   syscall(SYS_close_range, 2, ~0U, 0);

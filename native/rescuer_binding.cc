@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "arguments.h"
 #include "clock.h"
@@ -188,10 +189,12 @@ Napi::Value RescuerBinding::close(const Napi::CallbackInfo &info) {
 
 Napi::Value send_waiting_list(const Napi::CallbackInfo &info) {
   help::Order order{help::Kind::waiting_list, word(info, 1), 0, 0, monotonic_nanoseconds()};
-  int listener = number(info, 2), sender = number(info, 3), receiver = number(info, 4);
-  auto sent = sender < 0 ? help::send(number(info, 0), order, {listener})
-                         : help::send(number(info, 0), order, {listener, sender, receiver});
-  return done(info.Env(), std::move(sent));
+  std::vector<int> descriptors;
+  for (std::size_t index = 2; index < 5; index++)
+    if (int fd = number(info, index); fd >= 0)
+      descriptors.push_back(fd);
+  order.most = static_cast<std::uint32_t>(descriptors.size());
+  return done(info.Env(), help::send(number(info, 0), order, descriptors));
 }
 
 Napi::Value open_help_channel(const Napi::CallbackInfo &info) {

@@ -147,6 +147,7 @@ Result<std::unique_ptr<Selector>> Selector::load(const Options &options) {
     return map_failure(error, "bpf(PROG_TEST_RUN prepare)");
   if (run.retval != 0)
     return Failure{EBUSY, "bpf_timer_init", {}};
+  selector->end_all_claims();
   return selector;
 }
 
@@ -229,6 +230,10 @@ Result<> Selector::set_slot(std::uint32_t slot, int fd, spillway_slot row) {
   auto address = address_of(fd);
   if (!address.ok())
     return address.failure();
+  // The tag comes first: whoever comes to the listener from then on counts.
+  auto tagged = live_ && row.instance ? tag(fd, row.instance) : Result<>(Done{});
+  if (!tagged.ok())
+    return tagged;
   auto put = put_socket(slot, fd);
   if (!put.ok())
     return put;
@@ -239,7 +244,7 @@ Result<> Selector::set_slot(std::uint32_t slot, int fd, spillway_slot row) {
   int result = bpf_map__update_elem(skeleton_->maps.slots, &slot, sizeof(slot), &row, sizeof(row), BPF_ANY);
   if (result != 0)
     return map_failure(result, "bpf(MAP_UPDATE_ELEM slots)");
-  return live_ && row.instance ? tag(fd, row.instance) : Result<>(Done{});
+  return Done{};
 }
 
 Result<> Selector::update_slot(std::uint32_t slot, spillway_slot row) {
@@ -409,6 +414,13 @@ Result<Selector::Claims> Selector::open_claims(std::uint32_t instance) {
 
 void Selector::end_claims(std::uint64_t key) {
   bpf_map__delete_elem(skeleton_->maps.claimants, &key, sizeof(key), 0);
+}
+
+void Selector::end_all_claims() {
+  int map = bpf_map__fd(skeleton_->maps.claimants);
+  std::uint64_t key;
+  while (bpf_map_get_next_key(map, nullptr, &key) == 0 && bpf_map_delete_elem(map, &key) == 0)
+    ;
 }
 
 std::vector<std::pair<std::string, int>> Selector::parts() const {

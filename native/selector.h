@@ -109,6 +109,8 @@ public:
   };
   Result<Claims> open_claims(std::uint32_t instance);
   void end_claims(std::uint64_t key);
+  // Those that another selector has opened: workers are given others.
+  void end_all_claims();
 
   // What has to be kept for another selector to go on with: maps, and what counts connections. The
   // descriptors stay this one's.

@@ -74,7 +74,7 @@ struct WaitingListState : LoopState<WaitingListState> {
   }
 
   void take() {
-    for (int count = 0; count < batch && looking; count++) {
+    for (int count = 0; count < batch && looking && !closing; count++) {
       if (!claims.take()) {
         look_later(look_again_after);
         return;
@@ -85,7 +85,7 @@ struct WaitingListState : LoopState<WaitingListState> {
         ::close(fd);
       } else if (fd >= 0) {
         claims.own(fd);
-        if (!(*deliver)(fd) && looking)
+        if (!(*deliver)(fd) && !closing)
           stop();
       } else if (!is_of_one_connection(error)) {
         if (is_shortage(error))

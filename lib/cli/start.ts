@@ -125,7 +125,7 @@ async function start(call: Call, { daemon: wanted, json }: Given): Promise<void>
     }
     [plan] = plans;
     if (!plan) return;
-    if (plan.settings.monitor && !isKept()) becomeKeeper(plan.settings.keeperPlacement);
+    if (plan.settings.monitor && !isKept()) becomeKeeper(plan.name, plan.settings.keeperPlacement);
     report = DaemonReport.take();
     const { runService } = await import('./start/service.js');
     await runService(plan, signals, report);

@@ -34,7 +34,12 @@ export class Admissions {
     for (const { slot, ...instance } of left?.current ?? []) this.#current.set(slot, instance);
     for (const instance of left?.ending ?? []) this.#ending.add({ ...instance });
     const taken = new Set([...this.#current.values(), ...this.#ending].map(({ row }) => row));
-    for (let row = selector.instances; row-- > FIRST_ROW; ) if (!taken.has(row)) this.#free.push(row);
+    for (let row = selector.instances; row-- > FIRST_ROW; ) {
+      if (taken.has(row)) continue;
+      // Somebody's of whom nothing was noted any more.
+      if (left && selector.admission(row).open > 0) this.#ending.add({ row, process: undefined });
+      else this.#free.push(row);
+    }
   }
 
   snapshot(): AdmissionsSnapshot {

@@ -155,7 +155,11 @@ export class EbpfTier implements Tier {
     try {
       if (this.#counts) this.#admissions.start();
       group.members.forEach((member, slot) => {
-        if (!member) return;
+        if (!member) {
+          // What a process before this one was about to clear.
+          if (adopted) this.#selector.clearSlot(slot);
+          return;
+        }
         if (this.#admissions.rowOf(slot) === 0) this.#admissions.open(slot, member.maxConnections);
         // One that another holder has shut down is no longer in the kernel's group and cannot be taken into the map.
         if (member.socket.acceptQueue())
@@ -199,6 +203,8 @@ export class EbpfTier implements Tier {
     for (const socket of [this.#sink, this.#waiting]) {
       if (!socket) continue;
       const inode = inodeOf(socket);
+      // Workers have duplicates of the list, which would stay in the kernel's group.
+      if (socket === this.#waiting) socket.shutdown();
       socket.close();
       order.left(inode);
     }

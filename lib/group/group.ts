@@ -89,6 +89,8 @@ export class SocketGroup {
   readonly #selection: Selection;
   readonly #options: LiveOptions;
   readonly #membership: Membership;
+  /** Whether it goes on with what another process has begun. */
+  readonly isAdopted: boolean;
   #closed = false;
 
   /** Takes over the members' sockets when it succeeds. */
@@ -133,6 +135,7 @@ export class SocketGroup {
       },
     };
     this.#endpoint = endpoint;
+    this.isAdopted = adopted !== undefined;
     this.#bound = bound;
     this.#settings = settings;
     this.#order = order;
@@ -255,7 +258,12 @@ export class SocketGroup {
       closeAll(sockets);
       throw explain(error, 'cannot go on with the group');
     } finally {
-      for (const fd of kept.values()) closeSync(fd);
+      for (const [name, fd] of kept) {
+        closeSync(fd);
+        // One that was opened when nobody knew of it yet.
+        const [, slot] = /^slot\.(\d+)$/.exec(name) ?? [];
+        if (slot !== undefined && !rows[Number(slot)]) options.service?.keeping?.drop(name);
+      }
     }
   }
 

@@ -13,6 +13,7 @@ export interface DemandParts {
   ports: ServicePorts;
   /** Carries a change out; fulfilled when it is done, and rejected when it cannot be. */
   change: (change: Change) => Promise<void>;
+  report: (error: Error) => void;
 }
 
 export class DemandWatch {
@@ -52,6 +53,8 @@ export class DemandWatch {
       this.#memory = memory;
       this.#turnedAway = false;
       if (change) void this.#carryOut(change);
+    } catch (error) {
+      this.#parts.report(error as Error);
     } finally {
       this.#isLooking = false;
     }

@@ -2,7 +2,7 @@
  * What outlives a master: descriptors that somebody keeps for the next one (native/keeper, or systemd with its store of
  * descriptors), by name; and what they are, in a file in memory that is one of them.
  */
-import { closeSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, readFileSync, writeSync } from 'node:fs';
 import type { Keeping } from '../group/tier.js';
 import { native } from '../native.js';
 
@@ -36,6 +36,11 @@ export class Legacy {
     const fd = this.#left.get(name);
     this.#left.delete(name);
     return fd;
+  }
+
+  /** Inodes of those whose names end with this, which stay where they are. */
+  inodesAt(end: string): number[] {
+    return [...this.#left].filter(([name]) => name.endsWith(end)).map(([, fd]) => fstatSync(fd).ino);
   }
 
   /** All whose names begin with this and a dot, by the rest of their names. */

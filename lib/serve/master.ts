@@ -74,7 +74,12 @@ interface MasterSnapshot {
   desk: string;
   ticketKeys: string;
   hintsRows: number;
+  /** How many masters have tried to go on with it, and could not. */
+  attempts?: number;
 }
+
+/** Masters that may fail to go on with what one has left before another begins anew. */
+const MOST_ATTEMPTS = 3;
 
 /**
  * N workers behind the ports of a service, each with listening sockets of its own.
@@ -103,6 +108,9 @@ export class Master extends EventEmitter<MasterEvents> {
   /** Of the master before this one. */
   readonly #left: MasterSnapshot | undefined;
   readonly #hintsRows: number;
+  /** Everything of the master before is in its place: what is saved from now on is whole. */
+  #isWhole = false;
+  #leavesAll = false;
   #isSaveDue = false;
   #demand: DemandWatch | undefined;
   #placing: Placing | undefined;
@@ -128,8 +136,13 @@ export class Master extends EventEmitter<MasterEvents> {
     this.#hints = new HintsRows(this.#hintsRows, this.#hintsLeft());
     if (this.#hints.map !== undefined) keeping?.keep('hints', this.#hints.map);
     this.#rescue = new Rescue((port, notice) => {
-      if (notice === 'expired') this.#ports.get(port)?.expire();
-      else this.#demand?.wanted();
+      // Nobody is above this who could be told.
+      try {
+        if (notice === 'expired') this.#ports.get(port)?.expire();
+        else this.#demand?.wanted();
+      } catch (error) {
+        this.#report(error as Error);
+      }
     });
     const planNow = () => this.#plan;
     const report = (error: Error) => this.#report(error);
@@ -403,18 +416,27 @@ export class Master extends EventEmitter<MasterEvents> {
     if (left) await this.#goOnOrGiveUp(left);
     else await this.#ports.openDeclared(this.#plan.workers);
     this.#kept?.legacy.giveUp(this.#kept.keeping);
+    this.#isWhole = true;
     this.#save();
   }
 
-  /** What one master could not go on with, the next one could not either: that one begins anew. */
+  /** What several masters could not go on with is given up: the next one begins anew. Until then the workers serve on. */
   async #goOnOrGiveUp(left: MasterSnapshot): Promise<void> {
+    const { keeping, legacy } = this.#kept as Kept;
+    const attempts = (left.attempts ?? 0) + 1;
+    this.#states?.keep({ ...left, attempts } satisfies MasterSnapshot);
     try {
       await this.#goOn(left);
     } catch (error) {
-      const { keeping, legacy } = this.#kept as Kept;
-      for (const name of legacy.names) keeping.drop(name);
+      this.#leavesAll = attempts < MOST_ATTEMPTS;
+      if (!this.#leavesAll) for (const name of legacy.names) keeping.drop(name);
       throw error;
     }
+  }
+
+  /** It could not go on with what was left, and has touched nothing of it: another one shall try. This process has to end. */
+  get leavesAll(): boolean {
+    return this.#leavesAll;
   }
 
   /** Workers first: whoever has gone has given back what it had. */
@@ -450,7 +472,7 @@ export class Master extends EventEmitter<MasterEvents> {
 
   /** What the next master is to know is kept as of now. */
   #save(): void {
-    if (!this.#states || !this.#desk || this.#operations.isEnding) return;
+    if (!this.#states || !this.#desk || !this.#isWhole || this.#operations.isEnding) return;
     const state: MasterSnapshot = {
       wanted: this.#slots.staying || this.#plan.workers,
       ports: this.#ports.snapshot(),
@@ -503,6 +525,7 @@ export class Master extends EventEmitter<MasterEvents> {
       await Promise.all(missing.map((slot) => this.#firstStart(slot)));
       this.#operations.assertOpen();
     } catch (error) {
+      if (this.#leavesAll) throw error;
       const cause = this.#operations.isEnding ? closedMeanwhile() : error;
       // What cannot be ended is told beside the reason of the failure.
       await (this.#closing ?? this.#close({ drain: 0, kill: this.#plan.killTimeout })).catch((left: Error) =>
@@ -514,7 +537,13 @@ export class Master extends EventEmitter<MasterEvents> {
     const { demand: rules } = this.#plan;
     if (rules) {
       const change = (wanted: Change) => this.#followDemand(wanted);
-      this.#demand = new DemandWatch({ rules, slots: this.#slots, ports: this.#ports, change });
+      this.#demand = new DemandWatch({
+        rules,
+        slots: this.#slots,
+        ports: this.#ports,
+        change,
+        report: (error) => this.#report(error),
+      });
     }
     this.emit('ready');
   }

@@ -29,7 +29,9 @@ export class OverflowWatch {
       const syn = group.decisions()?.syn;
       if (!syn) continue;
       const { dropped, reset } = syn;
-      const before = this.#seen.get(group) ?? { dropped: 0, reset: 0 };
+      // What a master before this one has told of is no news.
+      const before =
+        this.#seen.get(group) ?? (group.isAdopted ? { dropped, reset } : { dropped: 0, reset: 0 });
       this.#seen.set(group, { dropped, reset });
       // The counters begin anew when the selector has been changed.
       const since = (now: number, then: number) => (now >= then ? now - then : now);

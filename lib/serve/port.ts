@@ -270,10 +270,11 @@ export class Port {
     return this.#closed ? 0 : this.group.handshakes();
   }
 
-  /** Connections that wait to be accepted. */
+  /** Connections that wait to be accepted, those on the waiting list included. */
   get queued(): number {
     if (this.#closed) return 0;
-    return this.group.slots.reduce((sum, slot) => sum + this.group.queue(slot), 0);
+    const { length = 0 } = this.group.waiting() ?? {};
+    return this.group.slots.reduce((sum, slot) => sum + this.group.queue(slot), length);
   }
 
   /** Connections that wait to be accepted at a slot. */

@@ -1,8 +1,8 @@
 /** Starts workers for the slots of a master, hears what becomes of them, and tells of it. */
 import type { EventEmitter } from 'node:events';
-import { closeSync } from 'node:fs';
+import { closeSync, readdirSync, readlinkSync } from 'node:fs';
 import type { SpillwayError } from '../errors.js';
-import { AdoptedProcess, startTimeOf } from './adopted-process.js';
+import { type AdoptedEnds, AdoptedProcess, startTimeOf } from './adopted-process.js';
 import type { Agreement } from './agreement.js';
 import type { Answers } from './answers.js';
 import { closeHandle } from './channel-guard.js';
@@ -19,7 +19,7 @@ import { toWorker } from './protocol.js';
 import type { ServicePorts } from './service-ports.js';
 import { Slot, type SlotSnapshot } from './slot.js';
 import type { Slots } from './slots.js';
-import { WorkerProcess, type WorkerSnapshot } from './worker-process.js';
+import { type WorkerLinks, WorkerProcess, type WorkerSnapshot } from './worker-process.js';
 
 export interface StaffingParts {
   plan: () => Plan;
@@ -58,6 +58,49 @@ export interface StaffSnapshot {
 
 function placeOf(key: number): string {
   return `worker.${key}`;
+}
+
+/**
+ * A master may have been killed after a successor's listener had come into the slot, and before it was noted that the
+ * successor serves: who serves is who has the slot's listeners.
+ */
+function rolesByListeners(workers: StaffSnapshot['workers'], legacy: Legacy): StaffSnapshot['workers'] {
+  return workers.map((worker) => {
+    const { slot, role } = worker;
+    const next = workers.find((other) => other.slot === slot && other.role === 'next');
+    const current = workers.find((other) => other.slot === slot && other.role === 'current');
+    if (role === 'leaving' || !next || !current) return worker;
+    const listeners = legacy.inodesAt(`.slot.${slot}`);
+    const hasThem = (pid: number) => {
+      const own = socketsOf(pid);
+      return listeners.some((inode) => own.has(inode));
+    };
+    if (hasThem(current.pid) || !hasThem(next.pid)) return worker;
+    return { ...worker, role: role === 'next' ? 'current' : 'leaving' };
+  });
+}
+
+/** Inodes of the sockets that a process has open; none where that cannot be seen. */
+function socketsOf(pid: number): Set<number> {
+  const inodes = new Set<number>();
+  try {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      const inode = /^socket:\[(\d+)\]$/.exec(linkOf(`/proc/${pid}/fd/${fd}`))?.[1];
+      if (inode !== undefined) inodes.add(Number(inode));
+    }
+  } catch {
+    // It has gone, or is somebody else's.
+  }
+  return inodes;
+}
+
+/** Nothing of one that has been closed meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 /** Whatever there was of a worker. */
@@ -207,7 +250,7 @@ export class Staffing {
     this.#lastKey = lastKey;
     const found = new Map<number, WorkerProcess>();
     for (const row of rows) slots.wanted[row.number]?.goOn(row);
-    for (const { key, slot: number, role, hintsRow, ...left } of workers) {
+    for (const { key, slot: number, role, hintsRow, ...left } of rolesByListeners(workers, legacy)) {
       const ends = legacy.takeUnder(placeOf(key));
       const kept = keptUnder(placeOf(key), keeping);
       const isThere = startTimeOf(left.pid) === left.startTime;
@@ -251,20 +294,20 @@ export class Staffing {
       ends.delete(name);
       return fd;
     };
+    let [links, child]: [WorkerLinks | undefined, AdoptedProcess | undefined] = [undefined, undefined];
+    const own: AdoptedEnds = { ipc: take('ipc'), stdout: take('stdout'), stderr: take('stderr') };
     try {
       const [page, help] = [take('hints'), take('link')];
-      const links =
+      links =
         page === undefined || help === undefined
           ? undefined
           : linksOf(hints.adopt(page, hintsRow ?? undefined), help);
-      const child = new AdoptedProcess(left.pid, {
-        ipc: take('ipc'),
-        stdout: take('stdout'),
-        stderr: take('stderr'),
-      });
+      child = new AdoptedProcess(left.pid, own);
       const readiness = { ...left.readiness, isPort: (id: number) => ports.get(id) !== undefined };
       return new WorkerProcess(number, child, readiness, links, left);
     } catch (error) {
+      links?.close();
+      if (!child) for (const fd of Object.values(own)) if (fd !== undefined) closeSync(fd);
       // It has gone meanwhile.
       if ((error as { code?: string }).code !== 'ESRCH') report(error as Error);
       return undefined;

@@ -10,7 +10,7 @@ import type { WorkerProcess } from './worker-process.js';
 
 interface Given {
   readonly worker: WorkerProcess;
-  readonly list: number;
+  readonly list: number | undefined;
   readonly limited: boolean;
   readonly claims: ClaimsOfWorker | undefined;
 }
@@ -37,11 +37,13 @@ export class WaitingList {
     if (given?.worker === worker && given?.list === list && given?.limited === limited) return;
     given?.claims?.end();
     this.#given.delete(slot);
-    if (!worker?.links || list === undefined) return;
+    if (!worker?.links) return;
+    // Also without a list: whose a connection is that it takes from another worker is said by them.
     const claims = this.#group.openClaims(slot);
+    if (list === undefined && !claims) return;
     try {
       const { sender = -1, receiver = -1 } = claims ?? {};
-      native().sendWaitingList(worker.links.help, this.#port, list, sender, receiver);
+      native().sendWaitingList(worker.links.help, this.#port, list ?? -1, sender, receiver);
       this.#given.set(slot, { worker, list, limited, claims });
     } catch (error) {
       claims?.end();
@@ -62,7 +64,7 @@ export class WaitingList {
         const connection = list.accept();
         if (connection < 0) return;
         // A worker may have taken the first one meanwhile, and this is the next.
-        const left = limit - native().idleSince(connection);
+        const left = limit - idleTime(connection);
         if (left <= 0) native().reset(connection);
         else this.#hold(connection, left);
       }
@@ -95,5 +97,14 @@ export class WaitingList {
 
   get #isLimited(): boolean {
     return this.#group.slots.some((slot) => this.#group.getOption('maxConnections', slot) > 0);
+  }
+}
+
+/** Milliseconds; of a connection of which nothing can be learned: as long as can be. */
+function idleTime(connection: number): number {
+  try {
+    return native().idleSince(connection);
+  } catch {
+    return Number.POSITIVE_INFINITY;
   }
 }

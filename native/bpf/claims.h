@@ -46,21 +46,21 @@ static __always_inline void give_claim_back(struct spillway_admission *row) {
 // The connection is that worker's from now on, and not its listener's owner's. Of one that has been closed
 // meanwhile there is no entry, or a crossed out one.
 static __always_inline void own(__u64 cookie, __u32 instance, struct spillway_admission *row) {
-  __u32 *entry = cookie ? bpf_map_lookup_elem(&owners, &cookie) : 0;
+  __u64 *entry = cookie ? bpf_map_lookup_elem(&owners, &cookie) : 0;
   struct spillway_admission *from;
-  __u32 before;
+  __u64 before;
+  __u32 owner;
 
   if (!entry)
     return;
-  before = *(volatile __u32 *)entry;
-  from = before == instance ? 0 : bpf_map_lookup_elem(&admissions, &before);
-  if (!from || __sync_val_compare_and_swap(entry, before, instance) != before)
-    return;
+  before = *(volatile __u64 *)entry;
+  owner = before;
   // The entry may have become another connection's in between.
-  if (bpf_map_lookup_elem(&owners, &cookie) != entry) {
-    __sync_val_compare_and_swap(entry, instance, before);
+  if (before != SPILLWAY_OWNER(cookie, owner) || owner == instance)
     return;
-  }
+  from = bpf_map_lookup_elem(&admissions, &owner);
+  if (!from || __sync_val_compare_and_swap(entry, before, SPILLWAY_OWNER(cookie, instance)) != before)
+    return;
   closed(from);
   if (__sync_lock_test_and_set(&row->claimed, 0))
     open_promised(row);

@@ -36,8 +36,11 @@
 // Sockets of claims that one group has at a time.
 #define SPILLWAY_MAX_CLAIMANTS 8192
 
-// `owners`: connections of which it is kept whose they are, by their cookie.
+// `owners`: connections of which it is kept whose they are, by their cookie. A value has the row of
+// `admissions` in its lower half, and in the upper one the lower half of the cookie: an entry may become
+// another connection's while it is looked at.
 #define SPILLWAY_MAX_OWNED 1048576
+#define SPILLWAY_OWNER(cookie, row) ((cookie) << 32 | (row))
 #define SPILLWAY_OWNER_GONE 0xffffffffu // it has been closed
 
 // The largest number of CPUs that policies by CPU tell apart; those beyond it have nobody of their own.

@@ -47,7 +47,7 @@ struct {
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, SPILLWAY_MAX_OWNED);
   __type(key, __u64);
-  __type(value, __u32);
+  __type(value, __u64);
 } owners SEC(".maps");
 
 static const __u32 zero = 0;
@@ -73,25 +73,25 @@ static __always_inline int change(struct spillway_tag *tag, __u32 open) {
 static __always_inline void note_open(struct sock *connection, const struct spillway_tag *tag) {
   struct spillway_config *group = bpf_map_lookup_elem(&config, &zero);
   struct spillway_admission *row = row_of(tag->row);
-  __u32 owner = tag->row;
-  __u64 cookie;
+  __u64 cookie, owner;
 
   if (row)
     open_promised(row);
-  if (!group || (!group->track && owner != SPILLWAY_ADMISSION_WAITING))
+  if (!group || (!group->track && tag->row != SPILLWAY_ADMISSION_WAITING))
     return;
   cookie = bpf_get_socket_cookie(connection);
+  owner = SPILLWAY_OWNER(cookie, tag->row);
   bpf_map_update_elem(&owners, &cookie, &owner, BPF_ANY);
 }
 
 static __always_inline void note_closed(struct sock *connection, const struct spillway_tag *tag) {
   __u64 cookie = connection->__sk_common.skc_cookie.counter;
-  __u32 *entry = cookie ? bpf_map_lookup_elem(&owners, &cookie) : 0;
+  __u64 *entry = cookie ? bpf_map_lookup_elem(&owners, &cookie) : 0;
   struct spillway_admission *row;
   __u32 owner = tag->row;
 
   if (entry) {
-    owner = __sync_lock_test_and_set(entry, SPILLWAY_OWNER_GONE);
+    owner = __sync_lock_test_and_set(entry, SPILLWAY_OWNER(cookie, SPILLWAY_OWNER_GONE));
     bpf_map_delete_elem(&owners, &cookie);
   }
   row = row_of(owner);

@@ -37,18 +37,18 @@ ARRAY(buckets, 1, struct spillway_buckets);
 ARRAY(limits, ADMISSIONS, __u32);
 
 // Rows of `admissions`, by the cookie of the socket that claims for them, and of the listener they are for.
-#define BY_COOKIE(name, entries)                                                                             \
+#define BY_COOKIE(name, entries, row)                                                                        \
   struct {                                                                                                   \
     __uint(type, BPF_MAP_TYPE_HASH);                                                                         \
     __uint(map_flags, BPF_F_NO_PREALLOC);                                                                    \
     __uint(max_entries, entries);                                                                            \
     __type(key, __u64);                                                                                      \
-    __type(value, __u32);                                                                                    \
+    __type(value, row);                                                                                      \
   } name SEC(".maps")
-BY_COOKIE(claimants, SPILLWAY_MAX_CLAIMANTS);
-BY_COOKIE(origins, ADMISSIONS);
-// And of connections.
-BY_COOKIE(owners, SPILLWAY_MAX_OWNED);
+BY_COOKIE(claimants, SPILLWAY_MAX_CLAIMANTS, __u32);
+BY_COOKIE(origins, ADMISSIONS, __u32);
+// And of connections, as SPILLWAY_OWNER.
+BY_COOKIE(owners, SPILLWAY_MAX_OWNED, __u64);
 
 // The loader may turn this into a SOCKMAP, which sk_lookup can use as well, but which needs CAP_NET_ADMIN.
 struct {

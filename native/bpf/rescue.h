@@ -229,11 +229,10 @@ static __always_inline __u32 age_of_first(const struct spillway_config *group, _
     watch->first = first;
     watch->first_since = now;
   }
-  since = watch->first_since;
-  // When its SYN was answered, in microseconds of the same clock; 0 for a client with a cookie.
+  // When its SYN was answered, in microseconds of the same clock; 0 for a client with a cookie, of whom it is
+  // only known since when he is the first. Another one may have come to the same memory.
   sent = READ(struct tcp_request_sock, first, snt_synack) * NS_PER_US;
-  if (sent && sent < since)
-    since = sent;
+  since = sent ? sent : watch->first_since;
   return since < now ? (now - since) / NS_PER_MS : 0;
 }
 
@@ -246,6 +245,8 @@ static __always_inline int watch_list(struct watch *watch, const struct spillway
 
   if (group->waiting)
     read_listener(group->waiting, &reading);
+  if (!reading.queue)
+    watch->first = 0;
   if (reading.queue && group->patience && age_of_first(group, now) >= group->patience)
     order(SPILLWAY_ORDER_EXPIRED, 0, 0, reading.queue);
   if ((watch->wanted || reading.queue) && now - watch->told >= WANTED_EVERY) {

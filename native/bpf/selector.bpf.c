@@ -55,22 +55,24 @@ static __always_inline void give_place_back(const struct spillway_config *group,
 static __always_inline void move(struct sk_reuseport_md *ctx, __u32 to) {
   struct bpf_sock *connection = ctx->migrating_sk;
   struct spillway_admission *left, *reached = bpf_map_lookup_elem(&admissions, &to);
-  __u64 cookie, listener;
-  __u32 *from;
+  __u64 cookie, listener, owner, *entry;
+  __u32 *origin, from;
 
   if (!connection || !reached || !is_open(connection->state))
     return;
   cookie = bpf_get_socket_cookie(connection);
-  from = bpf_map_lookup_elem(&owners, &cookie);
-  if (!from) {
-    listener = bpf_get_socket_cookie(ctx->sk);
-    from = bpf_map_lookup_elem(&origins, &listener);
-  }
-  left = from ? bpf_map_lookup_elem(&admissions, from) : 0;
+  entry = bpf_map_lookup_elem(&owners, &cookie);
+  listener = bpf_get_socket_cookie(ctx->sk);
+  origin = entry ? 0 : bpf_map_lookup_elem(&origins, &listener);
+  if (!entry && !origin)
+    return;
+  from = entry ? *entry : *origin;
+  left = bpf_map_lookup_elem(&admissions, &from);
   if (!left)
     return;
+  owner = SPILLWAY_OWNER(cookie, to);
   // Without the entry it stays the other one's until it is closed.
-  if (bpf_map_update_elem(&owners, &cookie, &to, BPF_ANY))
+  if (bpf_map_update_elem(&owners, &cookie, &owner, BPF_ANY))
     return;
   closed(left);
   open_promised(reached);

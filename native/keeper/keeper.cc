@@ -2,17 +2,21 @@
 //
 // spillway-keeper: keeps a master alive, and what must not end with it.
 //
-//   spillway-keeper [--watchdog MILLISECONDS] [--once NAME] [--cpus N,N,...] -- program [argument...]
+//   spillway-keeper [--watchdog MILLISECONDS] [--once NAME] [--cpus N,N,...] [--notices PATH]
+//                   -- program [argument...]
 //
 // With --cpus it runs on these processors, and its masters where it would have run without.
 //
-// The environment variable --once is for the first master alone, as is what is open besides.
+// The environment variable --once is for the first master alone: it names a descriptor that is the master's.
+// With --notices the master's messages come to a socket at that path, otherwise to an abstract one.
 //
 // The program is the master. It gives the keeper every descriptor that its service lives by, in the way it
 // would give them to systemd (FDSTORE=1 in sd_notify(3)); when it ends otherwise than by its own decision,
 // the next one is started with all of them (LISTEN_FDS and LISTEN_FDNAMES in sd_listen_fds(3)). One that has
 // been ready and does not say WATCHDOG=1 for so long (default 1000; 0: never mind) is killed first. What it
 // has started lives on, and is waited for here when it ends.
+//
+// What the master says of the service is passed on to the service manager above, if there is one.
 //
 // It has no state but these descriptors, opens nothing, and knows nothing of what they are. It ends as its
 // master does: when that has said STOPPING=1, has ended with 0, has never been ready, or has been told to end
@@ -24,6 +28,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -41,6 +46,7 @@
 #include "../affinity.h"
 #include "../clock.h"
 #include "../unique_fd.h"
+#include "manager.h"
 #include "notices.h"
 #include "store.h"
 
@@ -76,9 +82,16 @@ void say(const std::string &text) {
 // Milliseconds of CLOCK_MONOTONIC.
 std::int64_t now() { return static_cast<std::int64_t>(spillway::monotonic_nanoseconds() / 1'000'000); }
 
+// False for what is no number, or a negative one.
+template <typename Number> bool read_number(std::string_view text, Number &value) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && value >= 0;
+}
+
 class Keeper {
 public:
-  Keeper(char **program, std::int64_t watchdog, const char *once, const std::vector<int> &cpus)
+  Keeper(char **program, std::int64_t watchdog, const char *once, const char *path,
+         const std::vector<int> &cpus)
       : program_(program), watchdog_(watchdog), once_(once) {
     ::sigemptyset(&before_);
     sigset_t mask;
@@ -92,7 +105,7 @@ public:
     signals_.reset(::signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
     timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
-    auto notices = Notices::open();
+    auto notices = Notices::open(path);
     if (!notices.ok()) {
       errno = notices.failure().error;
       give_up_system(notices.failure().syscall);
@@ -113,6 +126,11 @@ public:
       // Those that are offline by now are no reason not to start.
       spillway::affinity::set_thread(0, cpus);
     }
+    // It holds what the whole service has: several descriptors for each worker.
+    if (::getrlimit(RLIMIT_NOFILE, &before_files_) == 0) {
+      rlimit all{before_files_.rlim_max, before_files_.rlim_max};
+      ::setrlimit(RLIMIT_NOFILE, &all);
+    }
     // What a master leaves behind is this process's to wait for.
     if (::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
       give_up_system("prctl(PR_SET_CHILD_SUBREAPER)");
@@ -132,6 +150,11 @@ public:
   }
 
 private:
+  [[noreturn]] void end(int code) {
+    notices_.remove();
+    std::exit(code);
+  }
+
   // --- the master's life ---
 
   void start() {
@@ -140,6 +163,10 @@ private:
       become_master();
     // What the first one has been given is nobody else's.
     if (child > 0 && once_) {
+      // Whoever reads from it waits for its end.
+      const char *descriptor = std::getenv(once_);
+      if (int fd = 0; descriptor && read_number(descriptor, fd))
+        ::close(fd);
       ::unsetenv(once_);
       once_ = nullptr;
     }
@@ -167,6 +194,7 @@ private:
     if (!before_cpus_.empty())
       spillway::affinity::set_thread(0, before_cpus_);
     pass_descriptors();
+    ::setrlimit(RLIMIT_NOFILE, &before_files_);
     ::setenv("NOTIFY_SOCKET", notices_.address().c_str(), 1);
     ::setenv("SPILLWAY_KEEPER", std::to_string(::getppid()).c_str(), 1);
     if (watchdog_ > 0) {
@@ -211,7 +239,7 @@ private:
     pid_t gone = master_;
     master_ = 0;
     if (told_to_end_ || (code != start_anew && (stopping_ || code == 0 || !proven_)))
-      std::exit(code);
+      end(code);
     pause_ = code == start_anew || lived >= long_life
                  ? 0
                  : std::clamp<std::int64_t>(pause_ * 2, 100, longest_pause);
@@ -240,10 +268,13 @@ private:
     // Anybody may write to an abstract socket; a worker has the variable, and nothing to say.
     if (notice.from != master_ || master_ == 0)
       return;
+    manager_.tell(notice.news);
     if (notice.ready)
       proven_ = true;
     if (notice.stopping)
       stopping_ = true;
+    if (notice.cut)
+      say("a descriptor cannot be kept: this process may not have more of them (RLIMIT_NOFILE)");
     if (notice.ready || notice.alive) {
       alive_at_ = now();
       set_timer();
@@ -281,7 +312,7 @@ private:
     bool ends = signal == SIGTERM || signal == SIGINT || signal == SIGQUIT;
     // Between two masters there is nobody who could close anything.
     if (master_ == 0 && ends)
-      std::exit(128 + signal);
+      end(128 + signal);
     told_to_end_ = told_to_end_ || ends;
     if (master_ > 0)
       ::kill(master_, signal);
@@ -320,7 +351,9 @@ private:
   const char *once_;
   std::vector<int> before_cpus_; // where it could have run without --cpus
   sigset_t before_;
+  rlimit before_files_{};
   UniqueFd signals_, timer_, epoll_;
+  spillway::keeper::Manager manager_;
   Notices notices_;
   Store store_;
   pid_t master_ = 0;
@@ -332,12 +365,6 @@ private:
   bool stopping_ = false;    // this one ends by its own decision
   bool told_to_end_ = false; // by a signal that was passed on: however it ends then, no other follows
 };
-
-// False for what is no number, or a negative one.
-template <typename Number> bool read_number(std::string_view text, Number &value) {
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value >= 0;
-}
 
 bool read_list(std::string_view text, std::vector<int> &list) {
   while (!text.empty()) {
@@ -355,7 +382,7 @@ bool read_list(std::string_view text, std::vector<int> &list) {
 
 int main(int argc, char **argv) {
   std::int64_t watchdog = 1000;
-  const char *once = nullptr;
+  const char *once = nullptr, *path = nullptr;
   std::vector<int> cpus;
   int index = 1;
   for (; index + 1 < argc && std::string_view(argv[index]) != "--"; index += 2) {
@@ -363,6 +390,8 @@ int main(int argc, char **argv) {
     bool known = true;
     if (option == "--once")
       once = argv[index + 1];
+    else if (option == "--notices")
+      path = argv[index + 1];
     else if (option == "--watchdog")
       known = read_number(argv[index + 1], watchdog);
     else if (option == "--cpus")
@@ -370,10 +399,12 @@ int main(int argc, char **argv) {
     else
       known = false;
     if (!known)
-      give_up("--watchdog takes milliseconds, --once a name, --cpus numbers, and there is no other option");
+      give_up("--watchdog takes milliseconds, --once a name, --cpus numbers, --notices a path, and there is "
+              "no other option");
   }
   if (index + 1 >= argc || std::string_view(argv[index]) != "--")
-    give_up("usage: spillway-keeper [--watchdog MILLISECONDS] [--once NAME] [--cpus N,N,...] -- program "
-            "[argument...]");
-  Keeper(argv + index + 1, watchdog, once, cpus).run();
+    give_up(
+        "usage: spillway-keeper [--watchdog MILLISECONDS] [--once NAME] [--cpus N,N,...] [--notices PATH] "
+        "-- program [argument...]");
+  Keeper(argv + index + 1, watchdog, once, path, cpus).run();
 }

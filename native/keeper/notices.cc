@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstring>
@@ -30,6 +31,10 @@ void read_line(std::string_view line, Notice &notice) {
     notice.remove = true;
   else if (line.substr(0, name.size()) == name)
     notice.name = std::string(line.substr(name.size()));
+  for (std::string_view news :
+       {"READY=", "STOPPING=", "RELOADING=", "STATUS=", "MONOTONIC_USEC=", "WATCHDOG=1"})
+    if (line.substr(0, news.size()) == news)
+      notice.news += (notice.news.empty() ? "" : "\n") + std::string(line);
 }
 
 void read_lines(std::string_view text, Notice &notice) {
@@ -53,7 +58,7 @@ pid_t sender_of(msghdr &message) {
 
 } // namespace
 
-Result<Notices> Notices::open() {
+Result<Notices> Notices::open(const char *path) {
   Notices notices;
   notices.socket_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   int fd = notices.socket_.get();
@@ -64,6 +69,18 @@ Result<Notices> Notices::open() {
     return Failure::last("setsockopt(SO_PASSCRED)");
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
+  if (path) {
+    std::size_t letters = std::strlen(path);
+    if (letters >= sizeof(address.sun_path))
+      return Failure{ENAMETOOLONG, "bind", path};
+    std::memcpy(address.sun_path, path, letters);
+    // What a keeper that was killed has left; whoever has the name has the path.
+    ::unlink(path);
+    if (::bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0)
+      return Failure::last("bind");
+    notices.address_ = path;
+    return notices;
+  }
   if (::bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof(sa_family_t)) != 0)
     return Failure::last("bind");
   socklen_t length = sizeof(address);
@@ -72,6 +89,11 @@ Result<Notices> Notices::open() {
   std::size_t letters = length - offsetof(sockaddr_un, sun_path) - 1;
   notices.address_ = "@" + std::string(address.sun_path + 1, letters);
   return notices;
+}
+
+void Notices::remove() const {
+  if (!address_.empty() && address_[0] == '/')
+    ::unlink(address_.c_str());
 }
 
 bool Notices::receive(Notice &notice) {
@@ -91,6 +113,7 @@ bool Notices::receive(Notice &notice) {
     return false;
   notice = Notice{};
   notice.from = sender_of(message);
+  notice.cut = (message.msg_flags & MSG_CTRUNC) != 0;
   notice.descriptors = rights::take(message);
   read_lines(std::string_view(text, static_cast<std::size_t>(length)), notice);
   return true;

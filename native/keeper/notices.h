@@ -20,13 +20,18 @@ struct Notice {
   bool alive = false;                 // WATCHDOG=1
   bool store = false, remove = false; // FDSTORE=1, FDSTOREREMOVE=1
   std::string name;                   // FDNAME=
+  std::string news;                   // lines that a service manager above wants to hear as well
   std::vector<UniqueFd> descriptors;
+  bool cut = false; // some did not fit into this process
 };
 
 class Notices {
 public:
-  // An abstract socket of a name that the kernel finds (unix(7), autobind).
-  static Result<Notices> open();
+  // A socket at that path, which nobody else may write to; without one, an abstract socket of a name that the
+  // kernel finds (unix(7), autobind).
+  static Result<Notices> open(const char *path);
+  // To be called at the end: there is nobody at that path any more.
+  void remove() const;
 
   int fd() const { return socket_.get(); }
   // The value of NOTIFY_SOCKET.

@@ -78,3 +78,13 @@ test('Ctrl-C while it waits ends the service too', async () => {
   await gone(pid);
   expect(sockets()).toEqual([]);
 });
+
+test('under a keeper it returns when the service is ready as well', async () => {
+  const port = await freePort();
+  const { code, stdout } = await call('start', app(), '-p', String(port), '--daemon', '--monitor');
+  expect(code).toBe(0);
+  expect(stdout).toContain('is ready');
+  expect((await ask(port)).slot).toBe('0');
+  expect((await status()).kept).toBe(true);
+  expect((await call('stop')).code).toBe(0);
+});

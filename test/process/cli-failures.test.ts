@@ -56,8 +56,8 @@ const CASES: Case[] = [
   {
     what: 'no such script',
     args: ['nowhere.mjs'],
-    code: 1,
-    says: ['nowhere.mjs', 'ERR_SPILLWAY_SCRIPT_MISSING'],
+    code: 2,
+    says: ['nowhere.mjs', 'there is no such file'],
   },
   {
     what: 'no such executable',

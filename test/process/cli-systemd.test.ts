@@ -162,3 +162,30 @@ test('workers end when systemd gives up what it has kept', async () => {
   process.kill(pid, 'SIGKILL');
   for (const worker of workers) await gone(worker.pid!);
 });
+
+test('a keeper passes on what the master says, that of the next one as well', async () => {
+  const path = join(here.folder, 'notify');
+  const systemd = await receiver(path);
+  const line = [CLI, 'start', program('esm-server.mjs'), '-i', '1', '-p', String(await freePort())];
+  const service = new Run(process.execPath, [...line, '--name', 'kept', '--monitor'], {
+    ...environment(),
+    NOTIFY_SOCKET: path,
+    WATCHDOG_USEC: '2000000',
+  });
+  const said = (what: string) => systemd.heard().filter((each) => each.includes(what)).length;
+  await hears(systemd, 'READY=1');
+  await until('it beats', () => said('WATCHDOG=1') > 2);
+  expect(
+    systemd
+      .heard()
+      .flat()
+      .filter((each) => /^(MAINPID|FD)/.test(each)),
+  ).toEqual([]);
+  const { pid } = await status('kept');
+  expect(pid).not.toBe(service.pid);
+  process.kill(pid, 'SIGKILL');
+  await until('the next one is ready', () => said('READY=1') === 2);
+  service.child.kill('SIGTERM');
+  expect(await service.ended).toEqual([0, null]);
+  await hears(systemd, 'STOPPING=1');
+});

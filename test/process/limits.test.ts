@@ -32,9 +32,9 @@ interface Greeting {
 
 /** Clients that are connected, in this order; each remembers what it was greeted with. */
 class Guests {
-  readonly fds: readonly number[];
-  readonly #greetings: (Greeting | undefined)[];
-  readonly #ended: boolean[];
+  fds: readonly number[];
+  #greetings: (Greeting | undefined)[];
+  #ended: boolean[];
 
   constructor(master: Master, count: number) {
     const { address, port, family } = master.group.address;
@@ -66,6 +66,11 @@ class Guests {
   get ended(): number {
     this.look();
     return this.#ended.filter(Boolean).length;
+  }
+
+  /** Is those others from now on. */
+  follow(others: Guests): void {
+    [this.fds, this.#greetings, this.#ended] = [others.fds, others.#greetings, others.#ended];
   }
 
   say(index: number, text: string): void {
@@ -233,6 +238,55 @@ describe('the waiting list', () => {
     expect(guests.greeted).toBe(1);
     expect(waiting(master)).toMatchObject({ length: 0 });
     expect(connections(master)).toEqual([1]);
+  });
+
+  test('does not take a newcomer for whoever waited before him', async () => {
+    const master = await start({ workers: 1, maxConnections: 1, overflow: 'wait', waitTimeout: 400 });
+    const first = new Guests(master, 1);
+    await until('one is greeted', () => first.greeted === 1);
+    // The kernel gives what the one before had to the next.
+    for (let round = 0; round < 4; round++) {
+      const second = new Guests(master, 1);
+      await until('he waits', () => waiting(master)?.length === 1);
+      expect(waiting(master)!.age).toBeLessThan(200);
+      await until('he has waited for a while', () => waiting(master)!.age > 150);
+      first.say(0, 'bye');
+      await until('he is greeted', () => second.greeted === 1);
+      second.say(0, 'bye');
+      await until('he has gone', () => second.ended === 1);
+      const next = new Guests(master, 1);
+      await until('the next one is greeted', () => next.greeted === 1);
+      first.leave(0);
+      first.follow(next);
+    }
+  });
+
+  test('is served before the service ends', async () => {
+    const master = await start({ workers: 2, maxConnections: 1, overflow: 'wait', env: { KEEP_MS: '50' } });
+    const guests = new Guests(master, 12);
+    await until('some are greeted', () => guests.greeted >= 2);
+    expect(waiting(master)!.length).toBeGreaterThan(2);
+    await master.close();
+    await until('all have ended', () => guests.ended === 12);
+    expect(guests.greeted).toBe(12);
+  });
+
+  test('ends for a worker whose program closes its server when it gets a connection', async () => {
+    const master = await start({
+      script: program('closes.mjs'),
+      workers: 1,
+      maxConnections: 1,
+      overflow: 'wait',
+      restartDelay: 10,
+      maxRestartDelay: 10,
+      maxRestarts: 100,
+    });
+    const ends: (string | null)[] = [];
+    master.on('worker:exit', ({ signal }) => ends.push(signal));
+    const guests = new Guests(master, 6);
+    // Each of its processes serves one, and ends.
+    await until('all are greeted', () => guests.greeted === 6, 20_000);
+    expect(new Set(ends)).toEqual(new Set([null]));
   });
 
   test('is told of by status', async () => {

@@ -2,12 +2,14 @@
  * A master that dies, or hangs, is followed by another one (`--monitor`), and neither workers nor their clients notice:
  * nothing is lost, nobody is started twice, counters and limits go on.
  */
-import { existsSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { ServiceStatus } from '../../lib/control/protocol.js';
+import type { SelectorName } from '../../lib/group/options.js';
 import { Notes } from '../support/apps/counted.js';
-import { descendants } from '../support/cli.js';
+import { CLI, descendants } from '../support/cli.js';
 import { Load } from '../support/load.js';
 import { below, folder, Service } from '../support/monitored.js';
 import { gone, goOn, status as ofProcess, program, stop, TIERS } from '../support/serving.js';
@@ -17,6 +19,22 @@ import { until } from '../support/until.js';
 const LIFELINE = 'spillway-life';
 
 const pidsOf = ({ workers }: ServiceStatus) => workers.map(({ pid }) => pid!).sort();
+
+/** With a limit each generation of workers has listeners of its own. */
+const LIMITS: Record<SelectorName, [string, string[]][]> = {
+  ebpf: [
+    ['', []],
+    [', with a limit', ['--max-connections', '1000']],
+  ],
+  cbpf: [['', []]],
+  none: [['', []]],
+};
+
+/** A child of the keeper that is the master: not what it has been left by one. */
+function isMaster(pid: number, before: number): boolean {
+  const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+  return pid !== before && line.some((part) => part === CLI) && line.includes('start');
+}
 
 for (const { selector, missing } of TIERS) {
   describe.skipIf(missing.length > 0)(`with the selector ${selector}`, () => {
@@ -51,37 +69,69 @@ for (const { selector, missing } of TIERS) {
       }
     }, 90_000);
 
-    test('a master that is killed during a reload or a scale leaves as many workers as there are to be', async () => {
+    test.each(LIMITS[selector])(
+      'a master that is killed during a reload or a scale leaves as many workers as there are to be%s',
+      async (_, limit) => {
+        const notes = new Notes();
+        const { script, env } = notes.program;
+        const service = await Service.start([script, '-i', '3', '--selector', selector, ...limit], env);
+        const load = await Load.start({ port: service.port, mode: 'per-request', rate: 100 });
+        for (let count = 0; count < (selector === 'ebpf' ? 10 : 4); count++) {
+          const order =
+            count % 2 === 0
+              ? service.order('/v1/reload')
+              : service.order('/v1/scale', { workers: count % 4 === 1 ? 5 : 2 });
+          // Somewhere in the middle of it.
+          await new Promise((resolve) => setTimeout(resolve, selector === 'ebpf' ? 37 * count : 90 * count));
+          process.kill(service.master!, 'SIGKILL');
+          await order;
+          const now = await service.serving();
+          expect(new Set(now.workers.map(({ slot }) => slot)).size).toBe(now.wanted);
+          await until('only those are left', async () => {
+            const status = await service.status();
+            const living = below(service.pid).filter(
+              (pid) => pid !== status?.pid && ofProcess(pid, 'Name') !== LIFELINE,
+            );
+            return status?.workers.length === status?.wanted && living.length === status?.wanted;
+          });
+        }
+        await load.goesOn(20);
+        const { failures } = await load.stop();
+        if (selector === 'ebpf') expect(failures).toEqual([]);
+        // Below it the queue of a leaving listener goes through the master's hands, and ends with them.
+        expect(failures.filter(({ outcome }) => outcome !== 'cut')).toEqual([]);
+        expect(failures.length).toBeLessThanOrEqual(5);
+      },
+      90_000,
+    );
+
+    test('a master that is killed while it takes over leaves all to the next one', async () => {
       const notes = new Notes();
       const { script, env } = notes.program;
       const service = await Service.start([script, '-i', '3', '--selector', selector], env);
-      const load = await Load.start({ port: service.port, mode: 'per-request', rate: 100 });
-      for (let count = 0; count < (selector === 'ebpf' ? 10 : 4); count++) {
-        const order =
-          count % 2 === 0
-            ? service.order('/v1/reload')
-            : service.order('/v1/scale', { workers: count % 4 === 1 ? 5 : 2 });
-        // Somewhere in the middle of it.
-        await new Promise((resolve) => setTimeout(resolve, selector === 'ebpf' ? 37 * count : 90 * count));
-        process.kill(service.master!, 'SIGKILL');
+      const load = await Load.start({ port: service.port, mode: 'per-request', rate: 80 });
+      for (let count = 0; count < (selector === 'ebpf' ? 6 : 2); count++) {
+        const before = service.master!;
+        // Also with somebody who is about to take over.
+        const order = count % 2 === 0 ? service.order('/v1/reload') : undefined;
+        if (order)
+          await until('a successor is there', async () => (await service.status())!.workers.length > 3);
+        process.kill(before, 'SIGKILL');
         await order;
+        const next = await until('another master has begun', () =>
+          below(service.pid).find(
+            (pid) => ofProcess(pid, 'PPid') === String(service.pid) && isMaster(pid, before),
+          ),
+        );
+        const begun = performance.now();
+        await until('it is somewhere in its start', () => performance.now() - begun > 60 * count);
+        process.kill(next, 'SIGKILL');
         const now = await service.serving();
-        expect(new Set(now.workers.map(({ slot }) => slot)).size).toBe(now.wanted);
-        await until('only those are left', async () => {
-          const status = await service.status();
-          const living = below(service.pid).filter(
-            (pid) => pid !== status?.pid && ofProcess(pid, 'Name') !== LIFELINE,
-          );
-          return status?.workers.length === status?.wanted && living.length === status?.wanted;
-        });
+        expect(now.workers).toHaveLength(3);
       }
       await load.goesOn(20);
-      const { failures } = await load.stop();
-      if (selector === 'ebpf') expect(failures).toEqual([]);
-      // Below it the queue of a leaving listener goes through the master's hands, and ends with them.
-      expect(failures.filter(({ outcome }) => outcome !== 'cut')).toEqual([]);
-      expect(failures.length).toBeLessThanOrEqual(5);
-    }, 90_000);
+      expect((await load.stop()).failures).toEqual([]);
+    }, 60_000);
   });
 }
 
@@ -94,12 +144,35 @@ test('a master that hangs is followed as well', async () => {
   expect(service.stderr).toContain('has not answered');
 });
 
-test('workers that log while there is no master go on, and what they say is not lost', async () => {
-  const service = await Service.start([program('esm-server.mjs'), '-i', '1', '--logs', folder()]);
-  const { pid } = (await service.status())!.workers[0]!;
+test('workers that log while there is no master go on, and what they say then is not lost', async () => {
+  const lines = join(folder(), 'lines.mjs');
+  writeFileSync(
+    lines,
+    `import { createServer } from 'node:http';
+let number = 0;
+setInterval(() => console.log('line', number++), 1);
+createServer((_, response) => response.end(String(number))).listen(process.env.PORT);`,
+  );
+  const service = await Service.start([lines, '-i', '1', '--logs', folder()]);
+  const log = join(folder(), 'kept-0.out.log');
+  const numbers = () =>
+    [...readFileSync(log, 'utf8').matchAll(/^line (\d+)$/gm)].map(([, number]) => Number(number));
+  const said = async () => Number(await (await fetch(`http://127.0.0.1:${service.port}/`)).text());
+  await until('some lines are there', () => numbers().length > 50);
+  // Nobody follows until it goes on.
+  await stop(service.pid);
   process.kill(service.master!, 'SIGKILL');
+  await gone(service.master!);
+  const [begin, written] = [await said(), numbers().length];
+  await until('it has said more', async () => (await said()) > begin + 100);
+  const end = await said();
+  expect(numbers()).toHaveLength(written);
+  await goOn(service.pid);
   await service.serving();
-  expect(existsSync(`/proc/${pid}`)).toBe(true);
+  await until('all of that is there', () => {
+    const all = new Set(numbers());
+    return Array.from({ length: end - begin }, (_, index) => begin + index).every((each) => all.has(each));
+  });
 });
 
 test('a worker that dies while there is no master is replaced by the next one', async () => {

@@ -137,6 +137,9 @@ After=network-online.target
 
 [Service]
 Type=notify-reload
+# Before systemd 253 (Debian 12 has 252), in its place:
+# Type=notify
+# ExecReload=/bin/kill -HUP $MAINPID
 ExecStart=${quoted(answers.node)} ${quoted(cli)} start --config ${quoted(config)}
 WorkingDirectory=${folder}
 WatchdogSec=5

@@ -1,10 +1,12 @@
 /** What contradicts itself, or the machine, in the settings of a service: all of it at once, before anything is started. */
 import { accessSync, constants, readFileSync, type Stats, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, isAbsolute, join } from 'node:path';
 import { SpillwayError } from '../../errors.js';
 import { native } from '../../native.js';
 import { assertPlaces, readMachine } from '../../serve/placement.js';
 import type { Settings } from './options.js';
+import { identityOf } from './user.js';
 
 type Check = (settings: Settings) => string | undefined;
 
@@ -33,7 +35,33 @@ const CHECKS: readonly Check[] = [
     const allowed = native().allowedCpus();
     return messageOf(() => assertPlaces(placement, readMachine(allowed), allowed));
   },
+  ({ keeperPlacement }) => {
+    if (keeperPlacement === undefined) return undefined;
+    const allowed = native().allowedCpus();
+    return messageOf(() => assertPlaces([keeperPlacement], readMachine(allowed), allowed))?.replace(
+      'placement',
+      'keeperPlacement',
+    );
+  },
   ({ host, port }) => (host !== undefined && port === undefined ? 'host needs port' : undefined),
+  ({ selector, overflow, exclusiveHandover }) => {
+    if (selector !== 'cbpf' && selector !== 'none') return undefined;
+    if (exclusiveHandover) return `exclusiveHandover needs the selector 'ebpf', and not '${selector}'`;
+    return overflow === 'reset' || overflow === 'wait'
+      ? `overflow '${overflow}' needs the selector 'ebpf', and not '${selector}'`
+      : undefined;
+  },
+  ({ cwd }) =>
+    cwd === undefined || kindOf(cwd)?.isDirectory()
+      ? undefined
+      : `cwd cannot be '${cwd}': there is no such folder`,
+  ({ exec, script, cwd }) => {
+    if (exec || script === undefined || cwd === undefined || !kindOf(cwd)?.isDirectory()) return undefined;
+    return isProgram(script, cwd)
+      ? undefined
+      : `script cannot be '${script}': there is no such file in ${cwd}`;
+  },
+  ({ user }) => (user === undefined ? undefined : messageOf(() => identityOf(user))),
   ({ logs }) => (logs === undefined ? undefined : folderProblem('logs', logs)),
 ];
 
@@ -59,6 +87,17 @@ function folderProblem(key: string, path: string): string | undefined {
     if (!found && place !== dirname(place)) continue;
     if (!found?.isDirectory()) return `${key} cannot be '${path}': ${place} is no folder`;
     return isWritable(place) ? undefined : `${key} cannot be '${path}': ${place} cannot be written to`;
+  }
+}
+
+/** By Node's rules for a main program. */
+function isProgram(script: string, cwd: string): boolean {
+  const { resolve } = createRequire(join(cwd, 'spillway.js'));
+  try {
+    resolve(isAbsolute(script) ? script : `./${script}`);
+    return true;
+  } catch {
+    return false;
   }
 }
 

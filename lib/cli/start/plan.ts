@@ -1,7 +1,7 @@
 /** What `spillway start` is to start: command line, config file and environment, put together. */
 import { existsSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { assertName, nameOfProgram } from '../../control/names.js';
+import { assertName, isName, NAME_RANGE, nameOfProgram } from '../../control/names.js';
 import { SpillwayError } from '../../errors.js';
 import type { MasterOptions, WorkerChange } from '../../serve/options.js';
 import { problemsIn } from './check.js';
@@ -81,17 +81,22 @@ export class Plan {
     const settled = file === undefined ? given : { ...given, config: resolve(file) };
     const configs = file === undefined ? [undefined] : await loadConfigs(file, given.envName);
     if (configs.length > 1) assertFitsSeveral(settled);
-    const plans = configs.map((config) => {
+    const problems: string[] = [];
+    const plans = configs.flatMap((config) => {
       const settings = merged(settled, config);
-      if (settings.script === undefined) throw nothingToStart(config?.file);
-      const name = settings.name ?? nameOfProgram(settings.script);
-      assertName(name);
+      const place = config?.place ?? '';
+      const { script } = settings;
+      if (script === undefined && place === '') throw nothingToStart(config?.file);
+      const name = settings.name ?? nameOfProgram(script ?? '');
+      if (place === '') assertName(name);
+      const found = [
+        ...(script === undefined ? ['script is missing'] : []),
+        ...(isName(name) ? [] : [`name cannot be '${name}'; it takes: ${NAME_RANGE}`]),
+        ...problemsIn(settings),
+      ];
+      problems.push(...found.map((problem) => (place === '' ? problem : `${place}${problem}`)));
       const own = configs.length > 1 ? { ...settled, service: name } : settled;
       return new Plan(own, name, settings, { configFile: config?.file, notes: config?.notes ?? [] });
-    });
-    const problems = plans.flatMap(({ name, settings }, index) => {
-      const place = configs[index]?.place ?? '';
-      return problemsIn(settings).map((problem) => (place === '' ? problem : `${name}: ${problem}`));
     });
     if (problems.length > 0) throw wrong(problems.join('\n'));
     return plans;

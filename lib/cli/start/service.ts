@@ -250,15 +250,15 @@ class Service implements Controlled {
     this.#running();
     this.#isLeaving = true;
     this.#log.info('upgrade: this master ends, and the next one goes on');
-    void this.#leave();
+    void this.#leave(START_ANEW);
     return { pid: process.pid };
   }
 
-  async #leave(): Promise<never> {
+  async #leave(code: number): Promise<never> {
     await this.#control?.close();
     await this.#output.leave(LAST_LINES);
     await this.#own.flush(LAST_LINES);
-    exit(START_ANEW);
+    exit(code);
   }
 
   async reopen(): Promise<ReopenResult> {
@@ -298,6 +298,13 @@ class Service implements Controlled {
       await master.ready;
     } catch (error) {
       failure = error;
+      if (master.leavesAll) {
+        this.#complain(
+          error as Error,
+          'cannot go on with what the master before has left; another one tries: ',
+        );
+        await this.#leave(1);
+      }
       if (!this.#closing) throw error;
       // It was told to end before all were ready.
       await this.#closing;
@@ -319,6 +326,8 @@ class Service implements Controlled {
       await master.closed;
     } catch (error) {
       failure = error;
+      // By its own decision: the next one would fare no better.
+      this.#systemd.stopping();
       throw error;
     }
     await this.#closing;

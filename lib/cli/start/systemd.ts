@@ -37,6 +37,8 @@ export class Systemd {
    * @param onError is told once.
    */
   constructor(env: NodeJS.ProcessEnv, onError: (error: Error) => void) {
+    // What a process before this one has stored is still there, under these names.
+    for (const name of (env.LISTEN_FDNAMES ?? '').split(':')) if (name !== '') this.#kept.add(name);
     const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: period, WATCHDOG_PID: pid } = env;
     this.#onError = onError;
     this.#socket = socket || undefined;

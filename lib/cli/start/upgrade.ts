@@ -77,7 +77,7 @@ async function successor(control: Control, { pid }: ServiceStatus): Promise<Serv
     `the new master of '${control.name}' has not come up for ${PATIENCE / 1000} seconds`,
     {
       cause: last,
-      hint: 'The workers serve on, and it is tried again and again: its log says what is wrong with what is installed now.',
+      hint: 'Its log says what is wrong with what is installed now. The workers serve on until three masters have failed.',
     },
   );
 }

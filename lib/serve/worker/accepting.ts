@@ -38,8 +38,8 @@ export interface Accepting {
   handle: ListeningHandle;
   acceptor: NativeAcceptor;
   /**
-   * The handle gets what it has room for from the waiting list as well, and asks the kernel for the room by the claims (−1:
-   * there is always room). It owns the descriptors, and may be given others later.
+   * The handle gets what it has room for from the waiting list as well (−1: there is none), and asks the kernel for the room by
+   * the claims (−1: there is always room). It owns the descriptors, and may be given others later.
    */
   wait(listener: number, sender: number, receiver: number): void;
 }
@@ -88,7 +88,21 @@ export function acceptingHandle(fd: number): Accepting {
     acceptor,
     wait(listener, sender, receiver) {
       list?.close();
-      if (sender >= 0) acceptor.claim(duplicateOf(sender), duplicateOf(receiver));
+      list = undefined;
+      const own: number[] = [];
+      try {
+        // The acceptor has its own: it asks for what it takes from others.
+        if (sender >= 0) own.push(duplicateOf(sender), duplicateOf(receiver));
+      } catch (error) {
+        for (const fd of [listener, sender, receiver, ...own]) if (fd >= 0) closeSync(fd);
+        throw error;
+      }
+      const [first = -1, second = -1] = own;
+      acceptor.claim(first, second);
+      if (listener < 0) {
+        for (const fd of [sender, receiver]) if (fd >= 0) closeSync(fd);
+        return;
+      }
       list = new (native().WaitingList)(listener, sender, receiver, take);
       list.start();
     },

@@ -166,8 +166,16 @@ export class Listeners {
    */
   wait(port: number, ...descriptors: Parameters<Accepting['wait']>): void {
     const listener = this.#all.find(({ id }) => id === port);
-    if (listener?.wait) listener.wait(...descriptors);
-    else for (const fd of descriptors) if (fd >= 0) closeSync(fd);
+    if (!listener?.wait) {
+      for (const fd of descriptors) if (fd >= 0) closeSync(fd);
+      return;
+    }
+    try {
+      listener.wait(...descriptors);
+    } catch (error) {
+      // For want of descriptors; the others take what waits.
+      process.emitWarning(error as Error);
+    }
   }
 
   /** Nobody listens on it, and nobody will; what the master has given it gets back. */
