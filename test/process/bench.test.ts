@@ -254,7 +254,7 @@ describe('a signal in the middle', () => {
         const all = treeOf(child.pid as number).filter((pid) => pid !== child.pid);
         return all.length >= 6 ? all : null;
       },
-      30_000,
+      90_000,
     );
     const second = await bench('--quick', '--scenario', 'start');
     expect(second).toMatchObject({ code: 1, stdout: '' });
@@ -270,5 +270,5 @@ describe('a signal in the middle', () => {
     expect(scenarios.map(({ name }) => name)).toEqual(['scale']);
     expect(stdout).toContain('From 2 to 1,024 sockets');
     expect(readdirSync(tmpdir()).filter((name) => /^spillway-bench-(?!lock)/.test(name))).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 });
