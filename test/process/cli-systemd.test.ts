@@ -88,29 +88,17 @@ test('a watchdog of another process is left alone', async () => {
   expect(systemd.heard().map(([first]) => first)).toEqual(['READY=1', 'STOPPING=1']);
 });
 
+/** A service that is called `kept`, under somebody who does what systemd does. */
+function underSystemd(...options: string[]): Run {
+  const player = join(import.meta.dirname, '../support/systemd.py');
+  const command = [process.execPath, CLI, 'start', program('esm-server.mjs'), ...options];
+  const line = [player, join(here.folder, 'notify'), ...command, '--name', 'kept', '--monitor'];
+  return new Run('python3', line, environment());
+}
+
 test('what outlives a master is kept in the store of systemd, which starts the next one', async () => {
   const port = await freePort();
-  const line = [
-    CLI,
-    'start',
-    program('esm-server.mjs'),
-    '-i',
-    '3',
-    '-p',
-    String(port),
-    '--host',
-    '127.0.0.1',
-  ];
-  const systemd = new Run(
-    'python3',
-    [
-      join(import.meta.dirname, '../support/systemd.py'),
-      join(here.folder, 'notify'),
-      process.execPath,
-      ...[...line, '--name', 'kept', '--monitor'],
-    ],
-    environment(),
-  );
+  const systemd = underSystemd('-i', '3', '-p', String(port), '--host', '127.0.0.1');
   const masters = () =>
     systemd.stdout
       .split('\n')
@@ -143,17 +131,7 @@ test('what outlives a master is kept in the store of systemd, which starts the n
 });
 
 test('workers end when systemd gives up what it has kept', async () => {
-  const line = [CLI, 'start', program('esm-server.mjs'), '-i', '2', '-p', String(await freePort())];
-  const systemd = new Run(
-    'python3',
-    [
-      join(import.meta.dirname, '../support/systemd.py'),
-      join(here.folder, 'notify'),
-      process.execPath,
-      ...[...line, '--name', 'kept', '--monitor'],
-    ],
-    environment(),
-  );
+  const systemd = underSystemd('-i', '2', '-p', String(await freePort()));
   const { pid, workers } = await until('it serves', async () => {
     const now = await status('kept').catch(() => undefined);
     return now?.state === 'running' ? now : undefined;

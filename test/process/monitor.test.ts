@@ -2,7 +2,7 @@
  * A master that dies, or hangs, is followed by another one (`--monitor`), and neither workers nor their clients notice:
  * nothing is lost, nobody is started twice, counters and limits go on.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -145,15 +145,7 @@ test('a master that hangs is followed as well', async () => {
 });
 
 test('workers that log while there is no master go on, and what they say then is not lost', async () => {
-  const lines = join(folder(), 'lines.mjs');
-  writeFileSync(
-    lines,
-    `import { createServer } from 'node:http';
-let number = 0;
-setInterval(() => console.log('line', number++), 1);
-createServer((_, response) => response.end(String(number))).listen(process.env.PORT);`,
-  );
-  const service = await Service.start([lines, '-i', '1', '--logs', folder()]);
+  const service = await Service.start([program('counts-aloud.mjs'), '-i', '1', '--logs', folder()]);
   const log = join(folder(), 'kept-0.out.log');
   const numbers = () =>
     [...readFileSync(log, 'utf8').matchAll(/^line (\d+)$/gm)].map(([, number]) => Number(number));

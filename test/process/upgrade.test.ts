@@ -96,15 +96,11 @@ test('files elsewhere are not what the keeper would start: the name is taken', a
 
 test('what a worker says meanwhile is in its log, all of it', async () => {
   const root = install();
-  const lines = join(folder(), 'lines.mjs');
-  writeFileSync(
-    lines,
-    `import { createServer } from 'node:http';
-let number = 0;
-setInterval(() => console.log('line', number++), 1);
-createServer((_, response) => response.end(String(number))).listen(process.env.PORT);`,
+  const service = await Service.start(
+    [program('counts-aloud.mjs'), '-i', '1', '--logs', folder()],
+    {},
+    cliOf(root),
   );
-  const service = await Service.start([lines, '-i', '1', '--logs', folder()], {}, cliOf(root));
   for (let count = 0; count < 3; count++) {
     replaceBy(root, `99.${count}.0`);
     expect((await again(service)).code).toBe(0);
