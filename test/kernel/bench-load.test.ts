@@ -20,7 +20,7 @@ const CLOSE = 'GET /close HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n';
 const KEEP = 'GET /keep HTTP/1.1\r\nHost: test\r\n\r\n';
 
 /** Milliseconds by which this machine, which tests share with others, may be late. */
-const TOLERANCE = 25;
+const TOLERANCE = 60;
 
 const HALF_A_SECOND = steady({ rate: 400, milliseconds: 500, seed: 1 });
 
