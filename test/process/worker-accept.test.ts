@@ -1,7 +1,15 @@
 /** How a worker takes connections: from its own listener, late in a turn of its event loop, and from another's. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -550,6 +558,16 @@ describe('a process', () => {
   });
 });
 
+/** Bytes that the server has not read yet of the client with that port (proc_net(5): rem_address, tx_queue:rx_queue). */
+function unread(client: number): number | undefined {
+  for (const line of readFileSync('/proc/thread-self/net/tcp', 'utf8').split('\n').slice(1)) {
+    const [, , remote = '', , queues = ''] = line.trim().split(/\s+/);
+    if (Number.parseInt(remote.split(':')[1] ?? '', 16) === client)
+      return Number.parseInt(queues.split(':')[1] ?? '', 16);
+  }
+  return undefined;
+}
+
 describe('a connection that arrives while the event loop is busy', () => {
   test('is left to the kernel until all else of the turn is done', async () => {
     const worker = await start(`
@@ -563,6 +581,10 @@ describe('a connection that arrives while the event loop is busy', () => {
     // Both are there when the loop looks, this one first.
     const second = await RawClient.open(worker.port);
     first.socket.write('hold');
+    await until(
+      'both have arrived',
+      () => worker.waitingAt(1) === 1 && unread(first.socket.localPort!) === 4,
+    );
     process.kill(worker.child.pid!, 'SIGCONT');
     await worker.hears('held');
     expect(worker.waitingAt(1)).toBe(1);
