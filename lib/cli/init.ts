@@ -6,12 +6,9 @@ import { Command, Option } from 'commander';
 import { SpillwayError } from '../errors.js';
 import { configText, unitText } from './init/files.js';
 import { type Answers, problemWith, QUESTIONS } from './init/questions.js';
-import { exit } from './start/exit.js';
+import { exit, INTERRUPTED } from './start/exit.js';
 
 const CONFIG = 'spillway.config.mjs';
-/** The exit code of a shell's child that was ended by SIGINT. */
-const INTERRUPTED = 130;
-
 const CLI = fileURLToPath(new URL('main.js', import.meta.url));
 
 interface Given {

@@ -6,7 +6,7 @@ import { SpillwayError, systemError } from '../errors.js';
 import { makeFolder } from './make-folder.js';
 
 /** `sun_path` holds 108 bytes with the final zero (unix(7)). */
-const LONGEST_PATH = 107;
+export const LONGEST_PATH = 107;
 
 const LONGEST_NAME = 64;
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;

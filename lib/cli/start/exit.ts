@@ -2,6 +2,9 @@
 import { closeSync, openSync } from 'node:fs';
 import { isatty } from 'node:tty';
 
+/** The exit code of a shell's child that was ended by SIGINT. */
+export const INTERRUPTED = 130;
+
 const TERMINALS = [0, 1, 2].filter((fd) => isatty(fd));
 
 /**

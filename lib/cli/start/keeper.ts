@@ -1,7 +1,7 @@
 /** `--monitor`: this process becomes the keeper (native/keeper/keeper.cc), which starts the same command as its master. */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { claimFolder, runtimeFolder } from '../../control/names.js';
+import { claimFolder, LONGEST_PATH, runtimeFolder } from '../../control/names.js';
 import { SpillwayError } from '../../errors.js';
 import { native, packageRoot } from '../../native.js';
 import { readMachine, resolvePlace } from '../../serve/placement.js';
@@ -33,10 +33,10 @@ export function becomeKeeper(name: string, placement: string | undefined): never
   return native().become(KEEPER, ['--once', DAEMON_VARIABLE, ...where, ...notices, '--', ...master], kept);
 }
 
-/** Longer paths than that are none of a socket (unix(7)); then an abstract name has to do, which everybody may write to. */
-const LONGEST_PATH = 107;
-
-/** A socket in the folder of the control sockets, where nobody else gets in. Removes what keepers have left that were killed. */
+/**
+ * A socket in the folder of the control sockets, where nobody else gets in. Removes what keepers have left that were killed. Where
+ * the path is too long an abstract name has to do, which everybody may write to.
+ */
 function noticesOf(name: string): string[] {
   const folder = runtimeFolder();
   claimFolder(folder);

@@ -23,7 +23,7 @@ import { exitCodeOf } from '../failure.js';
 import { aboutTime, counted } from '../text.js';
 import { version } from '../version.js';
 import { type DaemonReport, logFolder, masterLog } from './daemon.js';
-import { exit } from './exit.js';
+import { exit, INTERRUPTED } from './exit.js';
 import { readInstallation } from './installation.js';
 import { type Log, openLog } from './log.js';
 import { narrate, urlOf } from './narrate.js';
@@ -31,9 +31,6 @@ import { Output, OwnOutput } from './output.js';
 import type { LogPlaces, Plan } from './plan.js';
 import type { Signals } from './signals.js';
 import { inheritedDescriptors, Systemd } from './systemd.js';
-
-/** The exit code of a shell's child that was ended by SIGINT. */
-const INTERRUPTED = 130;
 
 /** The exit code by which a keeper is asked to start the next master at once (EX_TEMPFAIL of sysexits.h). */
 const START_ANEW = 75;
